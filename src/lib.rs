@@ -1,0 +1,2 @@
+//! toplake: exact rollups and top-K over a data lake.
+pub mod error;
