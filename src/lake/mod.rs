@@ -1,0 +1,28 @@
+//! Delta tables on an object store.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`store`] | a prefix in an object store |
+//! | [`action`], [`schema`], [`stats`], [`range`] | what stands in the log |
+//! | [`log`], [`checkpoint`] | reading it |
+//! | [`snapshot`] | a table at one version: the incremental file map |
+//! | [`table`] | a table in this process: following the log |
+//! | [`committer`] | the next version, exactly once |
+//! | [`writer`], [`scan`] | rows into files, rows out of any selection of files |
+//! | [`provider`] | such a selection as a table for the engine |
+//! | [`pin`] | one version of each table for a whole statement |
+
+pub mod action;
+pub mod checkpoint;
+pub mod committer;
+pub mod log;
+pub mod pin;
+pub mod provider;
+pub mod range;
+pub mod scan;
+pub mod schema;
+pub mod snapshot;
+pub mod stats;
+pub mod store;
+pub mod table;
+pub mod writer;

@@ -1,0 +1,232 @@
+//! A table at one version, and the commits that lead from one to the next.
+//!
+//! The file map follows the log commit by commit. It shares its structure with its predecessors, so that a query keeps
+//! its version for nothing and a commit costs what it changes, however many files there are.
+
+use std::sync::{Arc, OnceLock};
+
+use datafusion::arrow::datatypes::SchemaRef;
+
+use super::action::{Action, Add, CommitKind, Metadata, OutboxFile, Protocol, Remove};
+use super::range::TimeRanges;
+use super::schema;
+use super::stats::FileStats;
+use crate::error::{Error, Result};
+
+/// An active file.
+#[derive(Debug)]
+pub struct File {
+    /// As in the log.
+    pub add: Add,
+    stats: OnceLock<Arc<FileStats>>,
+}
+
+impl File {
+    /// A file that an action names.
+    pub fn new(add: Add) -> Self {
+        File { add, stats: OnceLock::new() }
+    }
+
+    /// What is known of it; read from JSON once.
+    pub fn stats(&self, schema: &SchemaRef) -> &Arc<FileStats> {
+        self.stats.get_or_init(|| {
+            Arc::new(self.add.stats.as_deref().map(|json| FileStats::parse(json, schema)).unwrap_or_default())
+        })
+    }
+
+    /// Whether the writer marked the file with `value` under `toplake.part`.
+    pub fn part(&self) -> Option<&str> {
+        self.add.tags.as_ref()?.get(PART)?.as_deref()
+    }
+
+    /// The action that removes it, with the statistics that later readers of the log need.
+    pub fn remove(&self, now_ms: i64, data_change: bool) -> Remove {
+        Remove {
+            path: self.add.path.clone(),
+            deletion_timestamp: Some(now_ms),
+            data_change,
+            extended_file_metadata: Some(true),
+            partition_values: Some(self.add.partition_values.clone()),
+            size: Some(self.add.size),
+            stats: self.add.stats.clone(),
+        }
+    }
+}
+
+/// The tag that tells the files of a `replace` commit apart: `append`, `replace` or `carry`.
+pub const PART: &str = "toplake.part";
+
+/// A commit, as followers need it.
+#[derive(Debug)]
+pub struct Commit {
+    /// Its version.
+    pub version: i64,
+    /// What it is.
+    pub kind: CommitKind,
+    /// Its id, if it is one of ours.
+    pub id: Option<String>,
+    /// The buckets a `replace` replaced.
+    pub ranges: TimeRanges,
+    /// Files that joined.
+    pub adds: Vec<Arc<File>>,
+    /// Files that left; with the statistics of the file where the map or the action has them.
+    pub removes: Vec<Arc<File>>,
+    /// Positions it set.
+    pub txns: Vec<(String, i64)>,
+    /// Side-table files that it made visible.
+    pub outbox: Vec<OutboxFile>,
+    /// Milliseconds since 1970, by the writer's clock.
+    pub timestamp: i64,
+}
+
+/// A table at one version. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The version.
+    pub version: i64,
+    /// What readers must understand.
+    pub protocol: Arc<Protocol>,
+    /// Schema and configuration, as in the log.
+    pub metadata: Arc<Metadata>,
+    /// The schema of the rows.
+    pub schema: SchemaRef,
+    /// Active files by path.
+    pub files: imbl::OrdMap<Arc<str>, Arc<File>>,
+    /// How far applications have come.
+    pub txns: imbl::HashMap<Arc<str>, i64>,
+    /// Milliseconds since 1970 of the newest commit, by its writer's clock.
+    pub timestamp: i64,
+}
+
+impl Snapshot {
+    /// The option, if it is set.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.metadata.configuration.get(key).map(String::as_str)
+    }
+
+    /// How far an application has come.
+    pub fn position(&self, app: &str) -> Option<i64> {
+        self.txns.get(app).copied()
+    }
+
+    /// Rows in all files, if every file says.
+    pub fn rows(&self) -> Option<u64> {
+        self.files.values().map(|f| f.stats(&self.schema).rows).sum()
+    }
+}
+
+/// A snapshot in the making: what is known before protocol and metadata have come by.
+#[derive(Debug, Default)]
+pub struct Replay {
+    version: Option<i64>,
+    protocol: Option<Arc<Protocol>>,
+    metadata: Option<Arc<Metadata>>,
+    files: imbl::OrdMap<Arc<str>, Arc<File>>,
+    txns: imbl::HashMap<Arc<str>, i64>,
+    timestamp: i64,
+}
+
+impl Replay {
+    /// Goes on from a snapshot.
+    pub fn from_snapshot(s: &Snapshot) -> Self {
+        Replay {
+            version: Some(s.version),
+            protocol: Some(Arc::clone(&s.protocol)),
+            metadata: Some(Arc::clone(&s.metadata)),
+            files: s.files.clone(),
+            txns: s.txns.clone(),
+            timestamp: s.timestamp,
+        }
+    }
+
+    /// The version reached.
+    pub fn version(&self) -> Option<i64> {
+        self.version
+    }
+
+    /// Takes the actions of a checkpoint, which stand for all commits up to `version`.
+    pub fn checkpoint(&mut self, version: i64, actions: Vec<Action>) {
+        for action in actions {
+            self.apply_one(action, None);
+        }
+        self.version = Some(version);
+    }
+
+    /// Takes one commit and says what it was.
+    pub fn commit(&mut self, version: i64, actions: Vec<Action>) -> Commit {
+        let mut commit = Commit {
+            version,
+            kind: CommitKind::Foreign,
+            id: None,
+            ranges: TimeRanges::default(),
+            adds: vec![],
+            removes: vec![],
+            txns: vec![],
+            outbox: vec![],
+            timestamp: 0,
+        };
+        for action in actions {
+            self.apply_one(action, Some(&mut commit));
+        }
+        self.version = Some(version);
+        self.timestamp = commit.timestamp;
+        commit
+    }
+
+    fn apply_one(&mut self, action: Action, mut commit: Option<&mut Commit>) {
+        if let (Some(info), Some(commit)) = (action.commit_info, commit.as_deref_mut()) {
+            commit.kind = info.kind.unwrap_or(CommitKind::Foreign);
+            commit.id = info.id;
+            commit.ranges = info.ranges.unwrap_or_default();
+            commit.outbox = info.outbox;
+            commit.timestamp = info.timestamp;
+        }
+        if let Some(protocol) = action.protocol {
+            self.protocol = Some(Arc::new(protocol));
+        }
+        if let Some(metadata) = action.meta_data {
+            self.metadata = Some(Arc::new(metadata));
+        }
+        if let Some(txn) = action.txn {
+            if let Some(commit) = commit.as_deref_mut() {
+                commit.txns.push((txn.app_id.clone(), txn.version));
+            }
+            self.txns.insert(txn.app_id.into(), txn.version);
+        }
+        if let Some(add) = action.add {
+            let file = Arc::new(File::new(add));
+            self.files.insert(file.add.path.as_str().into(), Arc::clone(&file));
+            if let Some(commit) = commit.as_deref_mut() {
+                commit.adds.push(file);
+            }
+        }
+        if let Some(remove) = action.remove {
+            let known = self.files.remove(remove.path.as_str());
+            if let Some(commit) = commit {
+                commit.removes.push(known.unwrap_or_else(|| Arc::new(File::new(Add {
+                    path: remove.path,
+                    size: remove.size.unwrap_or_default(),
+                    stats: remove.stats,
+                    ..Default::default()
+                }))));
+            }
+        }
+    }
+
+    /// The snapshot; fails where the log lacks a protocol or schema, or needs what we cannot read.
+    pub fn finish(self, place: &str) -> Result<Snapshot> {
+        let (Some(version), Some(protocol), Some(metadata)) = (self.version, self.protocol, self.metadata) else {
+            return Err(Error::corrupt(format!("the Delta log at {place} has no protocol or no metadata")));
+        };
+        protocol.check_readable(&metadata, place)?;
+        if self.files.values().any(|f| f.add.deletion_vector.is_some()) {
+            return Err(Error::not_supported(format!("the Delta table at {place} has deletion vectors")));
+        }
+        if !metadata.partition_columns.is_empty() && !self.files.is_empty() {
+            // Partition values are not in the files: left out, a reader would show NULL.
+            return Err(Error::not_supported(format!("the Delta table at {place} has partition columns")));
+        }
+        let schema = schema::from_delta(&metadata.schema_string, &place)?;
+        Ok(Snapshot { version, protocol, metadata, schema, files: self.files, txns: self.txns, timestamp: self.timestamp })
+    }
+}
