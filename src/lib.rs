@@ -1,3 +1,5 @@
 //! toplake: exact rollups and top-K over a data lake.
+pub mod catalog;
 pub mod error;
 pub mod lake;
+pub mod rollup;

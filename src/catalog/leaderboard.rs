@@ -1,0 +1,104 @@
+//! A snapshot materialized view: small, and kept in memory as long as its version is the newest.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as EngineResult;
+use datafusion::logical_expr::TableType;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::Expr;
+use parking_lot::Mutex;
+
+use crate::lake::pin::Pins;
+use crate::lake::scan::Scan;
+use crate::lake::snapshot::Snapshot;
+use crate::lake::table::Table;
+
+/// A leaderboard of more bytes than this is read from its files each time.
+const MAX_CACHED_BYTES: i64 = 64 << 20;
+
+/// The table.
+#[derive(Debug)]
+pub struct LeaderboardTable {
+    table: Arc<Table>,
+    schema: SchemaRef,
+    sql: String,
+    cached: Mutex<Option<(i64, Arc<Vec<RecordBatch>>)>>,
+}
+
+impl LeaderboardTable {
+    /// The leaderboard whose rows are in `table`, made by the query `sql`.
+    pub fn new(table: Arc<Table>, sql: String) -> Self {
+        let schema = Arc::clone(&table.snapshot().schema);
+        LeaderboardTable { table, schema, sql, cached: Mutex::new(None) }
+    }
+
+    /// The Delta table.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// The query.
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    fn scan_files(
+        &self,
+        state: &dyn Session,
+        snapshot: &Snapshot,
+        projection: Option<&Vec<usize>>,
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let files = snapshot.files.values().cloned().collect();
+        let scan = Scan { store: self.table.store(), schema: &self.schema, files, projection, filters: &[], limit };
+        Ok(scan.plan(state)?)
+    }
+}
+
+#[async_trait]
+impl TableProvider for LeaderboardTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        Some(&self.sql)
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let snapshot = Pins::of(state.config()).snapshot(&self.table).await?;
+        if snapshot.files.values().map(|f| f.add.size).sum::<i64>() > MAX_CACHED_BYTES {
+            return self.scan_files(state, &snapshot, projection, limit);
+        }
+        let cached = self.cached.lock().clone().filter(|(version, _)| *version == snapshot.version);
+        let batches = match cached {
+            Some((_, batches)) => batches,
+            None => {
+                let plan = self.scan_files(state, &snapshot, None, None)?;
+                // One batch keeps the order of the rows through whatever is planned on top.
+                let read = datafusion::physical_plan::collect(plan, state.task_ctx()).await?;
+                let whole = datafusion::arrow::compute::concat_batches(&self.schema, &read)?;
+                let batches = Arc::new(vec![whole]);
+                *self.cached.lock() = Some((snapshot.version, Arc::clone(&batches)));
+                batches
+            }
+        };
+        let exec = MemorySourceConfig::try_new_exec(&[batches.as_ref().clone()], self.schema(), projection.cloned())?;
+        Ok(exec)
+    }
+}

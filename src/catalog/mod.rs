@@ -1,0 +1,35 @@
+//! What the warehouse holds, as catalogs of the engine.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`warehouse`] | finding, making and dropping objects |
+//! | [`schemas`] | `toplake.public` and `toplake.toplake` for the engine |
+//! | [`events`] | tables with rows of their own |
+//! | [`leaderboard`] | snapshot views |
+//! | [`external`] | tables elsewhere |
+//! | [`dead_letters`] | the side table of bad input |
+//! | [`rollups`] | the system table of materialized views |
+//! | [`options`] | `WITH (…)` |
+
+pub mod dead_letters;
+pub mod events;
+pub mod external;
+pub mod leaderboard;
+pub mod options;
+pub mod rollups;
+pub mod schemas;
+pub mod warehouse;
+
+use crate::error::Result;
+
+/// Names of the tables that a query mentions, each once.
+pub fn names_in(sql: &str) -> Result<Vec<String>> {
+    use datafusion::sql::parser::DFParserBuilder;
+    use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+    let mut statements = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?;
+    let Some(statement) = statements.pop_front() else { return Ok(vec![]) };
+    let (relations, _) = datafusion::sql::resolve::resolve_table_references(&statement, true)?;
+    let mut names: Vec<String> = relations.iter().map(|r| r.table().to_owned()).collect();
+    names.dedup();
+    Ok(names)
+}

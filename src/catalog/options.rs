@@ -1,0 +1,212 @@
+//! The options of tables and views: `WITH (…)` in SQL, keys of the Delta configuration in the store.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+
+/// What an object of the warehouse is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    /// Rows: an events table if it has a time column.
+    Table,
+    /// An incremental materialized view.
+    Rollup,
+    /// A snapshot materialized view.
+    Leaderboard,
+    /// A view.
+    View,
+    /// A table that lies elsewhere.
+    External,
+}
+
+impl ObjectKind {
+    const ALL: [(ObjectKind, &'static str); 5] = [
+        (ObjectKind::Table, "table"),
+        (ObjectKind::Rollup, "rollup"),
+        (ObjectKind::Leaderboard, "leaderboard"),
+        (ObjectKind::View, "view"),
+        (ObjectKind::External, "external"),
+    ];
+
+    /// As it stands in the configuration.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("table", |(_, name)| name)
+    }
+
+    /// What SQL calls it.
+    pub fn sql_name(self) -> &'static str {
+        match self {
+            ObjectKind::Table => "table",
+            ObjectKind::Rollup | ObjectKind::Leaderboard => "materialized view",
+            ObjectKind::View => "view",
+            ObjectKind::External => "external table",
+        }
+    }
+
+    /// Reads a configuration; a table that another writer made has no mark.
+    pub fn of(configuration: &BTreeMap<String, String>) -> Self {
+        let name = configuration.get(keys::KIND).map_or("table", String::as_str);
+        Self::ALL.iter().find(|(_, known)| *known == name).map_or(ObjectKind::Table, |(kind, _)| *kind)
+    }
+}
+
+/// Keys of the Delta configuration.
+pub mod keys {
+    /// What the object is.
+    pub const KIND: &str = "toplake.kind";
+    /// The query of a view, or the statement of an external table.
+    pub const SQL: &str = "toplake.sql";
+    /// The session's time zone when the view was made.
+    pub const TIME_ZONE: &str = "toplake.time_zone";
+    /// Set when the table was dropped.
+    pub const DROPPED: &str = "toplake.dropped";
+    /// The source of a rollup: its name.
+    pub const SOURCE: &str = "toplake.source";
+    /// The source of a rollup: its table id.
+    pub const SOURCE_ID: &str = "toplake.source_id";
+    /// See [`super::TableOptions`].
+    pub const TIME_COLUMN: &str = "toplake.time_column";
+    /// See [`super::TableOptions`].
+    pub const ALLOWED_LATENESS: &str = "toplake.allowed_lateness";
+    /// See [`super::TableOptions`].
+    pub const MAX_FUTURE: &str = "toplake.max_future";
+    /// Seconds between refreshes of a materialized view.
+    pub const REFRESH_EVERY: &str = "toplake.refresh_every";
+}
+
+/// Options of an events table. Durations are microseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableOptions {
+    /// The column that says when an event counts; without one it is a plain table.
+    pub time_column: Option<String>,
+    /// How late an event may come and still find its bucket open (`15 minutes`).
+    pub allowed_lateness: i64,
+    /// How far ahead of the clock an event may lie before it is bad input (`1 hour`).
+    pub max_future: i64,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        TableOptions { time_column: None, allowed_lateness: 15 * 60_000_000, max_future: 3_600_000_000 }
+    }
+}
+
+impl TableOptions {
+    /// Reads the options of `WITH (…)`; an unknown key is an error.
+    pub fn from_sql(options: &BTreeMap<String, String>) -> Result<Self> {
+        let mut read = TableOptions::default();
+        for (key, value) in options {
+            match key.as_str() {
+                "time_column" => read.time_column = Some(value.clone()),
+                "allowed_lateness" => read.allowed_lateness = micros(key, value)?,
+                "max_future" => read.max_future = micros(key, value)?,
+                _ => return Err(unknown(key, "time_column, allowed_lateness, max_future")),
+            }
+        }
+        if read.time_column.is_none() && options.keys().any(|k| k != "time_column") {
+            return Err(Error::invalid_input("allowed_lateness and max_future need a time_column"));
+        }
+        Ok(read)
+    }
+
+    /// Reads a Delta configuration.
+    pub fn from_configuration(configuration: &BTreeMap<String, String>) -> Self {
+        let defaults = TableOptions::default();
+        let number = |key: &str, default: i64| configuration.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
+        TableOptions {
+            time_column: configuration.get(keys::TIME_COLUMN).cloned(),
+            allowed_lateness: number(keys::ALLOWED_LATENESS, defaults.allowed_lateness),
+            max_future: number(keys::MAX_FUTURE, defaults.max_future),
+        }
+    }
+
+    /// As it stands in the Delta configuration.
+    pub fn to_configuration(&self) -> Vec<(String, String)> {
+        let mut configuration = vec![(keys::KIND.to_owned(), ObjectKind::Table.as_str().to_owned())];
+        if let Some(column) = &self.time_column {
+            configuration.push((keys::TIME_COLUMN.to_owned(), column.clone()));
+            configuration.push((keys::ALLOWED_LATENESS.to_owned(), self.allowed_lateness.to_string()));
+            configuration.push((keys::MAX_FUTURE.to_owned(), self.max_future.to_string()));
+        }
+        configuration
+    }
+}
+
+/// How a materialized view is kept up to date.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RefreshMode {
+    /// Incremental if the query is a rollup, else a snapshot.
+    #[default]
+    Auto,
+    /// Incremental, or an error.
+    Incremental,
+    /// Recomputed whole.
+    Snapshot,
+}
+
+/// Options of a materialized view.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ViewOptions {
+    /// Incremental or snapshot.
+    pub refresh_mode: RefreshMode,
+    /// Microseconds between refreshes by a server; `None` leaves it to the server's default.
+    pub refresh_every: Option<i64>,
+}
+
+impl ViewOptions {
+    /// Reads the options of `WITH (…)`; an unknown key is an error.
+    pub fn from_sql(options: &BTreeMap<String, String>) -> Result<Self> {
+        let mut read = ViewOptions::default();
+        for (key, value) in options {
+            match key.as_str() {
+                "refresh_mode" => {
+                    read.refresh_mode = match value.to_lowercase().as_str() {
+                        "auto" => RefreshMode::Auto,
+                        "incremental" => RefreshMode::Incremental,
+                        "snapshot" => RefreshMode::Snapshot,
+                        _ => {
+                            return Err(Error::invalid_input(format!("refresh_mode is '{value}'"))
+                                .with_hint("it may be 'auto', 'incremental' or 'snapshot'"));
+                        }
+                    }
+                }
+                "refresh_every" => read.refresh_every = Some(micros(key, value)?),
+                _ => return Err(unknown(key, "refresh_mode, refresh_every")),
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn unknown(key: &str, known: &str) -> Error {
+    Error::invalid_input(format!("unknown option '{key}'")).with_hint(format!("known options are {known}"))
+}
+
+/// A duration such as `15 minutes`, in microseconds; must be positive, and without months, whose length varies.
+fn micros(key: &str, value: &str) -> Result<i64> {
+    let bad = || {
+        Error::invalid_input(format!("{key} is '{value}', which is not a duration"))
+            .with_hint("write it as '15 minutes', '1 hour' or '90 days'")
+    };
+    let parsed = datafusion::arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(value).map_err(|_| bad())?;
+    let micros = i64::from(parsed.days) * 86_400_000_000 + parsed.nanoseconds / 1000;
+    if parsed.months != 0 || micros < 0 { Err(bad()) } else { Ok(micros) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(micros("k", "15 minutes").unwrap(), 900_000_000);
+        assert_eq!(micros("k", "90 days").unwrap(), 90 * 86_400_000_000);
+        assert!(micros("k", "1 month").is_err() && micros("k", "soon").is_err());
+    }
+
+    #[test]
+    fn unknown_options_are_named() {
+        let options = BTreeMap::from([("time_colum".to_owned(), "t".to_owned())]);
+        assert!(TableOptions::from_sql(&options).unwrap_err().message().contains("time_colum"));
+    }
+}

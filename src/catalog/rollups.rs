@@ -1,0 +1,170 @@
+//! `toplake.rollups` and `toplake.leaderboards`: what materialized views there are, and how far each has come.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as EngineResult;
+use datafusion::logical_expr::TableType;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::Expr;
+
+use super::options::keys;
+use super::warehouse::{Object, Warehouse};
+use crate::error::Result;
+use crate::lake::pin::Pins;
+use crate::lake::schema::timestamp;
+
+/// Which kind of view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Incremental ones.
+    Rollups,
+    /// Snapshots.
+    Leaderboards,
+}
+
+/// The system table.
+#[derive(Debug)]
+pub struct Rollups {
+    warehouse: Arc<Warehouse>,
+    which: Which,
+    schema: SchemaRef,
+}
+
+impl Rollups {
+    /// The system table of one kind of view.
+    pub fn new(warehouse: Arc<Warehouse>, which: Which) -> Self {
+        let text = |name: &str| Field::new(name, DataType::Utf8View, true);
+        let number = |name: &str| Field::new(name, DataType::Int64, true);
+        let fields = match which {
+            Which::Rollups => vec![
+                text("name"),
+                text("source"),
+                text("status"),
+                number("source_version"),
+                number("folded_version"),
+                number("lag_commits"),
+                number("files"),
+                number("partial_rows"),
+                Field::new("last_commit", timestamp(true), true),
+                text("definition"),
+            ],
+            Which::Leaderboards => vec![
+                text("name"),
+                number("rows"),
+                Field::new("last_refresh", timestamp(true), true),
+                number("refresh_every_seconds"),
+                text("definition"),
+            ],
+        };
+        Rollups { warehouse, which, schema: Arc::new(Schema::new(fields)) }
+    }
+
+    async fn rows(&self, pins: &Pins) -> Result<RecordBatch> {
+        match self.which {
+            Which::Rollups => self.rollups(pins).await,
+            Which::Leaderboards => self.leaderboards(pins).await,
+        }
+    }
+
+    async fn rollups(&self, pins: &Pins) -> Result<RecordBatch> {
+        let mut names = Texts::default();
+        let (mut sources, mut status, mut definitions) = (Texts::default(), Texts::default(), Texts::default());
+        let (mut source_versions, mut folded, mut lags) = (vec![], vec![], vec![]);
+        let (mut files, mut rows, mut times) = (vec![], vec![], vec![]);
+        for name in self.warehouse.list().await? {
+            let Ok(Some(Object::Rollup(table))) = self.warehouse.get(&name).await else { continue };
+            let pinned = table.rollup().pin(pins).await?;
+            let position = pinned.position();
+            let source_version = pinned.source.snapshot().version;
+            names.push(Some(name));
+            sources.push(Some(pinned.source.table().name().to_owned()));
+            status.push(Some(if position.is_some() { "ready" } else { "building" }.to_owned()));
+            source_versions.push(Some(source_version));
+            folded.push(position);
+            lags.push(position.map(|p| source_version - p));
+            files.push(Some(pinned.snapshot.files.len() as i64));
+            rows.push(pinned.snapshot.rows().map(|n| n as i64));
+            times.push(Some(pinned.snapshot.timestamp * 1000));
+            definitions.push(pinned.snapshot.option(keys::SQL).map(str::to_owned));
+        }
+        self.batch(vec![
+            names.array(),
+            sources.array(),
+            status.array(),
+            Arc::new(Int64Array::from(source_versions)),
+            Arc::new(Int64Array::from(folded)),
+            Arc::new(Int64Array::from(lags)),
+            Arc::new(Int64Array::from(files)),
+            Arc::new(Int64Array::from(rows)),
+            Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+            definitions.array(),
+        ])
+    }
+
+    async fn leaderboards(&self, pins: &Pins) -> Result<RecordBatch> {
+        let (mut names, mut definitions) = (Texts::default(), Texts::default());
+        let (mut rows, mut times, mut every) = (vec![], vec![], vec![]);
+        for name in self.warehouse.list().await? {
+            let Ok(Some(Object::Leaderboard(table))) = self.warehouse.get(&name).await else { continue };
+            let snapshot = pins.snapshot(table.table()).await?;
+            names.push(Some(name));
+            rows.push(snapshot.rows().map(|n| n as i64));
+            times.push(Some(snapshot.timestamp * 1000));
+            every.push(snapshot.option(keys::REFRESH_EVERY).and_then(|v| v.parse::<i64>().ok()).map(|v| v / 1_000_000));
+            definitions.push(Some(table.sql().to_owned()));
+        }
+        self.batch(vec![
+            names.array(),
+            Arc::new(Int64Array::from(rows)),
+            Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+            Arc::new(Int64Array::from(every)),
+            definitions.array(),
+        ])
+    }
+
+    fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+/// A column of text in the making.
+#[derive(Default)]
+struct Texts(Vec<Option<String>>);
+
+impl Texts {
+    fn push(&mut self, text: Option<String>) {
+        self.0.push(text);
+    }
+
+    fn array(self) -> ArrayRef {
+        Arc::new(self.0.into_iter().collect::<StringViewArray>())
+    }
+}
+
+#[async_trait]
+impl TableProvider for Rollups {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let rows = self.rows(&Pins::of(state.config())).await?;
+        let exec = MemorySourceConfig::try_new_exec(&[vec![rows]], self.schema(), projection.cloned())?;
+        Ok(exec)
+    }
+}

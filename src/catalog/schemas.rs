@@ -1,0 +1,92 @@
+//! The catalog `toplake` as the engine sees it: schema `public` with what the warehouse holds, schema `toplake` with
+//! what can be known about it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::common::Result as EngineResult;
+
+use super::rollups::{Rollups, Which};
+use super::warehouse::Warehouse;
+
+/// The catalog's name.
+pub const CATALOG: &str = "toplake";
+/// The schema of tables and views.
+pub const PUBLIC: &str = "public";
+/// The schema of system tables.
+pub const SYSTEM: &str = "toplake";
+
+/// The catalog.
+#[derive(Debug)]
+pub struct WarehouseCatalog {
+    public: Arc<dyn SchemaProvider>,
+    system: Arc<dyn SchemaProvider>,
+}
+
+impl WarehouseCatalog {
+    /// The catalog of a warehouse.
+    pub fn new(warehouse: &Arc<Warehouse>) -> Self {
+        WarehouseCatalog {
+            public: Arc::new(PublicSchema(Arc::clone(warehouse))),
+            system: Arc::new(SystemSchema(Arc::clone(warehouse))),
+        }
+    }
+}
+
+impl CatalogProvider for WarehouseCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        vec![PUBLIC.into(), SYSTEM.into()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        match name {
+            PUBLIC => Some(Arc::clone(&self.public)),
+            SYSTEM => Some(Arc::clone(&self.system)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct PublicSchema(Arc<Warehouse>);
+
+#[async_trait]
+impl SchemaProvider for PublicSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.0.known_names()
+    }
+
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        Ok(self.0.get(name).await?.map(|object| object.provider()))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.known_names().iter().any(|n| n == name)
+    }
+}
+
+#[derive(Debug)]
+struct SystemSchema(Arc<Warehouse>);
+
+const SYSTEM_TABLES: [&str; 3] = ["dead_letters", "leaderboards", "rollups"];
+
+#[async_trait]
+impl SchemaProvider for SystemSchema {
+    fn table_names(&self) -> Vec<String> {
+        SYSTEM_TABLES.map(str::to_owned).into()
+    }
+
+    async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
+        Ok(match name {
+            "dead_letters" => Some(Arc::clone(self.0.dead_letters()) as _),
+            "rollups" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Rollups))),
+            "leaderboards" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Leaderboards))),
+            _ => None,
+        })
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        SYSTEM_TABLES.contains(&name)
+    }
+}

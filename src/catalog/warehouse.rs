@@ -1,0 +1,473 @@
+//! What a warehouse holds. The store is the only state: a folder with a Delta log is an object, and its configuration
+//! says what it is. Nothing is kept beside it, so a second process sees what the first has made.
+//!
+//! A dropped object keeps its log: dropping is a commit that removes the files and marks the table as dropped, and
+//! making it again is a commit on top. Versions never go backwards, so a process that has the old table open sees both.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock, Weak};
+
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::ViewTable;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::RwLock;
+
+use super::dead_letters::{self, DeadLetters};
+use super::events::EventsTable;
+use super::leaderboard::LeaderboardTable;
+use super::options::{ObjectKind, TableOptions, keys};
+use crate::error::{Error, Result};
+use crate::lake::action::{CommitKind, Metadata};
+use crate::lake::committer::Change;
+use crate::lake::scan::locate;
+use crate::lake::snapshot::Snapshot;
+use crate::lake::store::Store;
+use crate::lake::table::{NewTable, Table};
+use crate::rollup::definition::{Definition, SourceKind};
+use crate::rollup::table::RollupTable;
+use crate::rollup::view::{Rollup, Source};
+
+/// An object of the warehouse, ready for the engine.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// A table with rows of its own.
+    Table(Arc<EventsTable>),
+    /// An incremental view.
+    Rollup(Arc<RollupTable>),
+    /// A snapshot view.
+    Leaderboard(Arc<LeaderboardTable>),
+    /// A view.
+    View(Arc<ViewTable>),
+    /// A table that lies elsewhere.
+    External(Arc<dyn TableProvider>),
+}
+
+impl Object {
+    /// As a table of the engine.
+    pub fn provider(&self) -> Arc<dyn TableProvider> {
+        match self {
+            Object::Table(t) => Arc::clone(t) as _,
+            Object::Rollup(r) => Arc::clone(r) as _,
+            Object::Leaderboard(l) => Arc::clone(l) as _,
+            Object::View(v) => Arc::clone(v) as _,
+            Object::External(e) => Arc::clone(e),
+        }
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> ObjectKind {
+        match self {
+            Object::Table(_) => ObjectKind::Table,
+            Object::Rollup(_) => ObjectKind::Rollup,
+            Object::Leaderboard(_) => ObjectKind::Leaderboard,
+            Object::View(_) => ObjectKind::View,
+            Object::External(_) => ObjectKind::External,
+        }
+    }
+}
+
+/// An object and the metadata it was made from.
+#[derive(Debug)]
+struct Entry {
+    table: Arc<Table>,
+    /// `None` until it is asked for, and after the metadata changed.
+    built: RwLock<Option<(Arc<Metadata>, Object)>>,
+}
+
+/// A warehouse in this process.
+#[derive(Debug)]
+pub struct Warehouse {
+    store: Store,
+    entries: RwLock<HashMap<String, Arc<Entry>>>,
+    /// Live names as of the last listing and the changes made here since.
+    names: RwLock<Vec<String>>,
+    planner: OnceLock<SessionState>,
+    dead_letters: Arc<DeadLetters>,
+}
+
+impl Warehouse {
+    /// Opens the warehouse at a location; see [`Store::open`].
+    pub async fn open(location: &str) -> Result<Arc<Self>> {
+        Self::on(Store::open(location)?).await
+    }
+
+    /// Opens the warehouse in a store.
+    pub async fn on(store: Store) -> Result<Arc<Self>> {
+        let warehouse = Arc::new_cyclic(|this: &Weak<Warehouse>| Warehouse {
+            dead_letters: Arc::new(DeadLetters::new(&store, this.clone())),
+            store,
+            entries: Default::default(),
+            names: Default::default(),
+            planner: OnceLock::new(),
+        });
+        Ok(warehouse)
+    }
+
+    /// Where it lies.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The side table of bad input.
+    pub fn dead_letters(&self) -> &Arc<DeadLetters> {
+        &self.dead_letters
+    }
+
+    /// Gives the warehouse the session that plans the queries of its views; the first one stays.
+    pub fn set_planner(&self, state: SessionState) {
+        let _ = self.planner.set(state);
+    }
+
+    fn planner(&self, time_zone: Option<&str>) -> Result<SessionState> {
+        let mut state = self.planner.get().cloned().ok_or_else(|| Error::internal("the warehouse has no session"))?;
+        let zone = time_zone.map(str::to_owned);
+        state.config_mut().options_mut().execution.time_zone = zone;
+        Ok(state)
+    }
+
+    /// Names of what is in the warehouse, as of the last [`Self::list`].
+    pub fn known_names(&self) -> Vec<String> {
+        self.names.read().clone()
+    }
+
+    /// Reads from the store what is in the warehouse.
+    pub async fn list(self: &Arc<Self>) -> Result<Vec<String>> {
+        let mut names = vec![];
+        for folder in self.store.list_folders().await? {
+            let Some(name) = name_of_folder(&folder) else { continue };
+            if let Some(entry) = self.entry(&name).await?
+                && !is_dropped(&*entry.table.update().await?)
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        self.names.write().clone_from(&names);
+        Ok(names)
+    }
+
+    /// The object of this name, at its newest definition; `None` if there is none.
+    pub fn get<'a>(self: &'a Arc<Self>, name: &'a str) -> BoxFuture<'a, Result<Option<Object>>> {
+        async move {
+            let Some(entry) = self.entry(name).await? else { return Ok(None) };
+            let snapshot = entry.table.update().await?;
+            if is_dropped(&snapshot) {
+                return Ok(None);
+            }
+            if let Some((metadata, object)) = entry.built.read().as_ref()
+                && Arc::ptr_eq(metadata, &snapshot.metadata)
+            {
+                return Ok(Some(object.clone()));
+            }
+            let object = self.build(name, &entry.table, &snapshot).await?;
+            *entry.built.write() = Some((Arc::clone(&snapshot.metadata), object.clone()));
+            Ok(Some(object))
+        }
+        .boxed()
+    }
+
+    /// The object of this name, or an error that says there is none.
+    pub async fn require(self: &Arc<Self>, name: &str) -> Result<Object> {
+        match self.get(name).await? {
+            Some(object) => Ok(object),
+            None => Err(Error::undefined_table(format!("there is no table or view '{name}'"))),
+        }
+    }
+
+    /// The rollup of this name.
+    pub async fn rollup(self: &Arc<Self>, name: &str) -> Result<Arc<Rollup>> {
+        match self.require(name).await? {
+            Object::Rollup(table) => Ok(Arc::clone(table.rollup())),
+            other => Err(Error::wrong_object_type(format!("'{name}' is a {}, not a rollup", other.kind().sql_name()))),
+        }
+    }
+
+    /// The Delta table of an object, whatever it is; `None` if there is none, or it was dropped.
+    pub async fn table(&self, name: &str) -> Result<Option<Arc<Table>>> {
+        let entry = self.entry(name).await?;
+        Ok(entry.map(|e| Arc::clone(&e.table)).filter(|t| !is_dropped(&t.snapshot())))
+    }
+
+    /// Opens what is there, dropped or not.
+    async fn entry(&self, name: &str) -> Result<Option<Arc<Entry>>> {
+        if let Some(entry) = self.entries.read().get(name) {
+            return Ok(Some(Arc::clone(entry)));
+        }
+        let Some(table) = Table::open(name, self.store.child(&folder_of_name(name))).await? else { return Ok(None) };
+        Ok(Some(self.remember(name, table)))
+    }
+
+    /// One handle for each table: the first one stays.
+    fn remember(&self, name: &str, table: Table) -> Arc<Entry> {
+        let entry = Entry { table: Arc::new(table), built: RwLock::new(None) };
+        Arc::clone(self.entries.write().entry(name.to_owned()).or_insert_with(|| Arc::new(entry)))
+    }
+
+    async fn build(self: &Arc<Self>, name: &str, table: &Arc<Table>, snapshot: &Snapshot) -> Result<Object> {
+        let configuration = &snapshot.metadata.configuration;
+        let sql = || configuration.get(keys::SQL).cloned().unwrap_or_default();
+        let zone = configuration.get(keys::TIME_ZONE).map(String::as_str);
+        let context = |e: Error| e.context(format!("'{name}'"));
+        Ok(match ObjectKind::of(configuration) {
+            ObjectKind::Table => Object::Table(Arc::new(EventsTable::new(Arc::clone(table)))),
+            ObjectKind::Leaderboard => Object::Leaderboard(Arc::new(LeaderboardTable::new(Arc::clone(table), sql()))),
+            ObjectKind::Rollup => {
+                let source_id = configuration.get(keys::SOURCE_ID).cloned().unwrap_or_default();
+                let (definition, source) = self.definition(&sql(), zone).await.map_err(context)?;
+                if source.table().snapshot().metadata.id != source_id {
+                    return Err(Error::wrong_object_type(format!(
+                        "'{name}' was made over another table '{}' than the one there now",
+                        source.table().name()
+                    ))
+                    .with_hint(format!("DROP MATERIALIZED VIEW {name}, and create it again")));
+                }
+                let rollup = Rollup { table: Arc::clone(table), definition, source };
+                Object::Rollup(Arc::new(RollupTable::new(Arc::new(rollup), sql())))
+            }
+            ObjectKind::View => {
+                let plan = self.plan(&sql(), zone).await.map_err(context)?;
+                Object::View(Arc::new(ViewTable::new(plan, Some(sql()))))
+            }
+            ObjectKind::External => {
+                Object::External(super::external::open(&self.planner(zone)?, &sql()).await.map_err(context)?)
+            }
+        })
+    }
+
+    /// Plans a query over what is in the warehouse, in a time zone that was frozen.
+    pub async fn plan(&self, sql: &str, time_zone: Option<&str>) -> Result<LogicalPlan> {
+        Ok(self.planner(time_zone)?.create_logical_plan(sql).await?)
+    }
+
+    /// Reads a query as the definition of a rollup. Fails with an error that names the clause at fault.
+    pub async fn definition(self: &Arc<Self>, sql: &str, time_zone: Option<&str>) -> Result<(Definition, Source)> {
+        let state = self.planner(time_zone)?;
+        let plan = state.create_logical_plan(sql).await?;
+        let source = self.only_source(&plan).await?;
+        let kind = match &source {
+            Source::Events { time_column, .. } => SourceKind::Events { time_column },
+            Source::Rollup(finer) => SourceKind::Rollup(&finer.definition),
+        };
+        Ok((Definition::try_new(plan.clone(), kind, &state)?, source))
+    }
+
+    /// The one table that a rollup's query reads.
+    async fn only_source(self: &Arc<Self>, plan: &LogicalPlan) -> Result<Source> {
+        let refuse = |why: String| Error::not_supported(format!("the query is not that of an incremental view: {why}"));
+        let scanned = tables_of(plan)?;
+        let [name] = scanned.as_slice() else {
+            return Err(refuse(format!("it reads {} tables or views, not one", scanned.len())));
+        };
+        match self.require(name).await? {
+            Object::Table(events) => match &events.options().time_column {
+                Some(column) => {
+                    Ok(Source::Events { table: Arc::clone(events.table()), time_column: column.clone() })
+                }
+                None => Err(refuse(format!("table '{name}' has no time_column"))
+                    .with_hint("create the table WITH (time_column = '…')")),
+            },
+            Object::Rollup(finer) => Ok(Source::Rollup(Arc::clone(finer.rollup()))),
+            other => Err(refuse(format!("its source '{name}' is a {}", other.kind().sql_name()))),
+        }
+    }
+
+    /// Makes an object; says whether it did, or one of that name was there.
+    pub async fn create(self: &Arc<Self>, name: &str, new: &NewTable) -> Result<bool> {
+        check_name(name)?;
+        if let Some(entry) = self.entry(name).await? {
+            let snapshot = entry.table.update().await?;
+            if !is_dropped(&snapshot) {
+                return Ok(false);
+            }
+            self.redefine(&entry.table, &snapshot, new, "CREATE TABLE").await?;
+        } else {
+            match Table::create(name, self.store.child(&folder_of_name(name)), new).await? {
+                Some(table) => drop(self.remember(name, table)),
+                // Somebody else was faster.
+                None => return Ok(false),
+            }
+        }
+        self.note(name, true);
+        Ok(true)
+    }
+
+    /// Puts another definition in the place of an object: its rows leave in the same commit.
+    pub async fn replace(self: &Arc<Self>, name: &str, new: &NewTable) -> Result<()> {
+        let entry = self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
+        let snapshot = entry.table.update().await?;
+        self.redefine(&entry.table, &snapshot, new, "REPLACE TABLE").await?;
+        self.note(name, true);
+        Ok(())
+    }
+
+    async fn redefine(&self, table: &Table, now: &Snapshot, new: &NewTable, operation: &'static str) -> Result<()> {
+        let mut change = Change::new(CommitKind::Metadata, operation, now);
+        change.metadata = Some(new.metadata(table.name())?);
+        change.removes = now.files.values().cloned().collect();
+        table.commit(&change).await?;
+        Ok(())
+    }
+
+    /// Drops an object; its files are removed after the commit that drops them.
+    pub async fn drop(self: &Arc<Self>, name: &str) -> Result<()> {
+        let entry = self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
+        let snapshot = entry.table.update().await?;
+        let mut metadata = snapshot.metadata.as_ref().clone();
+        metadata.configuration.insert(keys::DROPPED.to_owned(), "true".to_owned());
+        let mut change = Change::new(CommitKind::Metadata, "DROP TABLE", &snapshot);
+        change.metadata = Some(metadata);
+        change.removes = snapshot.files.values().cloned().collect();
+        entry.table.commit(&change).await?;
+        self.note(name, false);
+        let store = entry.table.store();
+        let paths = change.removes.iter().filter_map(|f| locate(store, &f.add.path).ok()).collect();
+        if let Err(e) = store.delete_all(paths).await {
+            tracing::warn!(table = name, error = %e, "could not remove the files of a dropped table");
+        }
+        Ok(())
+    }
+
+    /// Names of the objects whose definition reads `name` directly.
+    pub async fn dependents(self: &Arc<Self>, name: &str) -> Result<Vec<String>> {
+        let mut found = vec![];
+        for other in self.list().await? {
+            if other != name && self.sources(&other).await?.iter().any(|source| source == name) {
+                found.push(other);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Names of what an object's definition reads directly.
+    pub async fn sources(self: &Arc<Self>, name: &str) -> Result<Vec<String>> {
+        let Some(table) = self.table(name).await? else { return Ok(vec![]) };
+        let configuration = &table.snapshot().metadata.configuration;
+        match ObjectKind::of(configuration) {
+            ObjectKind::Table | ObjectKind::External => Ok(vec![]),
+            ObjectKind::Rollup => Ok(configuration.get(keys::SOURCE).cloned().into_iter().collect()),
+            ObjectKind::View | ObjectKind::Leaderboard => {
+                let sql = configuration.get(keys::SQL).map_or("", String::as_str);
+                Ok(super::names_in(sql)?)
+            }
+        }
+    }
+
+    fn note(&self, name: &str, there: bool) {
+        let mut names = self.names.write();
+        names.retain(|n| n != name);
+        if there {
+            names.push(name.to_owned());
+            names.sort();
+        }
+    }
+
+    /// Side-table files that the events tables' commits name and that no follower has added yet.
+    pub async fn events_tables(self: &Arc<Self>) -> Result<Vec<Arc<Table>>> {
+        let mut tables = vec![];
+        for name in self.list().await? {
+            if let Some(table) = self.table(&name).await?
+                && ObjectKind::of(&table.snapshot().metadata.configuration) == ObjectKind::Table
+                && table.snapshot().position(dead_letters::MARK).is_some()
+            {
+                tables.push(table);
+            }
+        }
+        Ok(tables)
+    }
+}
+
+/// Names of the tables that a plan scans, each once.
+pub fn tables_of(plan: &LogicalPlan) -> Result<Vec<String>> {
+    use datafusion::common::tree_node::TreeNodeRecursion;
+    let mut names: Vec<String> = vec![];
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let name = scan.table_name.table().to_owned();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
+}
+
+/// The configuration of a view of some kind.
+pub fn view_configuration(kind: ObjectKind, sql: &str, time_zone: Option<&str>) -> BTreeMap<String, String> {
+    let mut configuration = BTreeMap::from([
+        (keys::KIND.to_owned(), kind.as_str().to_owned()),
+        (keys::SQL.to_owned(), sql.to_owned()),
+    ]);
+    if let Some(zone) = time_zone {
+        configuration.insert(keys::TIME_ZONE.to_owned(), zone.to_owned());
+    }
+    configuration
+}
+
+/// The options of the events table of this name.
+pub fn options_of(snapshot: &Snapshot) -> TableOptions {
+    TableOptions::from_configuration(&snapshot.metadata.configuration)
+}
+
+fn is_dropped(snapshot: &Snapshot) -> bool {
+    snapshot.option(keys::DROPPED).is_some()
+}
+
+/// Names that begin with `_` are ours, those with `.` are nobody's.
+fn name_of_folder(folder: &str) -> Option<String> {
+    if folder.starts_with('_') || folder.starts_with('.') {
+        return None;
+    }
+    decode_folder(folder)
+}
+
+/// A folder is named like the table; what a store or a shell might misread is written as `=XX`.
+fn folder_of_name(name: &str) -> String {
+    let mut folder = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => folder.push(byte as char),
+            other => folder.push_str(&format!("={other:02X}")),
+        }
+    }
+    folder
+}
+
+fn decode_folder(folder: &str) -> Option<String> {
+    let mut bytes = vec![];
+    let mut rest = folder.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'=' {
+            let hex = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 63 || name.starts_with('_') {
+        return Err(Error::invalid_input(format!("'{name}' cannot be the name of a table"))
+            .with_hint("use 1 to 63 bytes that do not begin with an underscore"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_has_a_folder_of_its_own() {
+        for name in ["sales", "Sales", "häl/lo", "a=b", "with space"] {
+            assert_eq!(name_of_folder(&folder_of_name(name)).as_deref(), Some(name));
+        }
+        assert_eq!(folder_of_name("sales"), "sales");
+        assert!(name_of_folder("_toplake").is_none());
+    }
+}

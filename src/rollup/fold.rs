@@ -1,0 +1,256 @@
+//! Fold, recompute and build: the formula, committed.
+//!
+//! A fold reads the source's commits since the last one and appends their aggregate, in one commit that moves the
+//! rollup's position. If it commits at all it commits on the position it began at, with no `replace` in between; a fold
+//! that loses is planned again. Where buckets are dirty it replaces them, and says so in the commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+
+use super::definition::within;
+use super::view::{PinnedRollup, PinnedSource, Reach, Rollup, union};
+use crate::error::{Error, Kind, Result};
+use crate::lake::action::{Add, CommitKind};
+use crate::lake::committer::{Change, Position};
+use crate::lake::pin::Pins;
+use crate::lake::provider::Files;
+use crate::lake::range::TimeRanges;
+use crate::lake::scan::locate;
+use crate::lake::snapshot::{File, Snapshot};
+use crate::lake::store::Store;
+use crate::lake::writer::FileWriter;
+
+/// Times a fold is planned again after losing to another.
+const TRIES: usize = 20;
+
+/// Bytes of source files that one step of a build reads.
+const BUILD_STEP: i64 = 2 << 30;
+
+/// Source commits without rows (compaction, retention) that a fold may leave unread.
+const IDLE_COMMITS: i64 = 32;
+
+/// What a fold has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// Partial rows written.
+    pub rows: u64,
+    /// The source version that is folded now.
+    pub through: i64,
+    /// Whether there was anything to do.
+    pub committed: bool,
+}
+
+/// Folds what is new in the source; builds the rollup first if it is not built yet.
+pub async fn fold(rollup: &Arc<Rollup>, state: &SessionState) -> Result<Folded> {
+    run(rollup, state, &TimeRanges::default()).await
+}
+
+/// Folds, and computes these ranges (widened to whole buckets) anew from the source.
+pub async fn recompute(rollup: &Arc<Rollup>, state: &SessionState, ranges: &TimeRanges) -> Result<Folded> {
+    run(rollup, state, ranges).await
+}
+
+async fn run(rollup: &Arc<Rollup>, state: &SessionState, extra: &TimeRanges) -> Result<Folded> {
+    let (mut tries, mut last) = (0, None);
+    while tries < TRIES {
+        let pins = Pins::default();
+        let pinned = rollup.pin(&pins).await?;
+        let done = match pinned.position() {
+            None => build(&pinned, state).await,
+            Some(position) => once(&pinned, position, state, extra).await.map(Some),
+        };
+        match done {
+            Ok(Some(folded)) => return Ok(folded),
+            // A step of a build: progress, not a lost try.
+            Ok(None) => tries = 0,
+            Err(e) if e.kind() == Kind::Conflict => {
+                last = Some(e);
+                tries += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Err(last.unwrap_or_else(|| Error::internal("no try was made")).context(format!(
+        "rollup '{}': lost to other writers {TRIES} times",
+        rollup.table.name()
+    )))
+}
+
+/// One try.
+async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState, extra: &TimeRanges) -> Result<Folded> {
+    let through = pinned.source.snapshot().version;
+    let definition = &pinned.rollup.definition;
+    let pending = pinned.pending(Reach::Stored).await?;
+    let dirty = pending.dirty.union(&definition.widen(extra));
+    if pending.tail.is_empty() && dirty.is_empty() && through - from < IDLE_COMMITS {
+        return Ok(Folded { rows: 0, through: from, committed: false });
+    }
+    let tail = if extra.is_empty() { pending.tail } else { outside(pinned, pending.tail, extra)? };
+    let mut change = Change::new(CommitKind::Append, "FOLD", &pinned.snapshot);
+    change.refuses_replace = true;
+    change.positions = vec![Position { app: Rollup::fold_app(&pinned.snapshot), from: Some(from), to: through }];
+    change.sources = Some(lineage(&pinned.source));
+    let mut work = Work::new(pinned, state);
+    if !tail.is_empty() {
+        work.write(union(tail)?, (!dirty.is_empty()).then_some("append")).await?;
+    }
+    if !dirty.is_empty() {
+        change.kind = CommitKind::Replace;
+        change.ranges = Some(dirty.clone());
+        change.removes = touched(&pinned.snapshot, definition.bucket_column(), &dirty);
+        if !change.removes.is_empty() {
+            let clean = within(definition.bucket_column(), definition.schema(), &dirty, false)?;
+            let carried = Files::new(pinned.rollup.table.store(), pinned.snapshot.schema.clone(), change.removes.clone());
+            let carried = LogicalPlanBuilder::from(carried.into_plan("carried")?).filter(clean)?.build()?;
+            work.write(carried, Some("carry")).await?;
+        }
+        work.write(pinned.recomputed(&dirty, Reach::Stored).await?, Some("replace")).await?;
+    }
+    let rows = work.rows;
+    change.adds = work.adds;
+    commit(pinned, &change).await?;
+    Ok(Folded { rows, through, committed: true })
+}
+
+/// Tail rows (already in the rollup's form) that are not in buckets which the caller wants computed anew.
+fn outside(pinned: &PinnedRollup, tail: Vec<LogicalPlan>, extra: &TimeRanges) -> Result<Vec<LogicalPlan>> {
+    let definition = &pinned.rollup.definition;
+    let clean = within(definition.bucket_column(), definition.schema(), &definition.widen(extra), false)?;
+    tail.into_iter().map(|rows| Ok(LogicalPlanBuilder::from(rows).filter(clean.clone())?.build()?)).collect()
+}
+
+/// Active files that may have rows in these ranges.
+fn touched(snapshot: &Snapshot, bucket: &str, ranges: &TimeRanges) -> Vec<Arc<File>> {
+    let touches = |f: &&Arc<File>| match f.stats(&snapshot.schema).time_bounds(bucket) {
+        Some((lowest, highest)) => ranges.overlaps(lowest, highest),
+        None => true,
+    };
+    snapshot.files.values().filter(touches).cloned().collect()
+}
+
+/// Builds a new rollup from the source's files at one version, some at a time. Each step is a commit that says how far
+/// it is; whoever comes next goes on from there. Until the last step sets the fold position, queries read the source.
+/// `None` means that there are more steps.
+async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Folded>> {
+    let id = &pinned.snapshot.metadata.id;
+    let (at_app, step_app) = (format!("toplake.build.at:{id}"), format!("toplake.build.step:{id}"));
+    let (at, step) = (pinned.snapshot.position(&at_app), pinned.snapshot.position(&step_app));
+    let table = pinned.source.table();
+    let begun = match at {
+        Some(version) => table.snapshot_at(version).await.ok(),
+        None => None,
+    };
+    let source = begun.clone().unwrap_or_else(|| Arc::clone(pinned.source.snapshot()));
+    let steps = build_steps(&source);
+    let next = if begun.is_some() { step.unwrap_or(0) } else { 0 };
+    let mut change = Change::new(CommitKind::Append, "BUILD", &pinned.snapshot);
+    change.sources = Some(BTreeMap::from([(table.name().to_owned(), source.version)]));
+    if begun.is_none() {
+        // The first step, or the files that it was begun on are gone: begin with nothing.
+        change.removes = pinned.snapshot.files.values().cloned().collect();
+        change.positions.push(Position { app: at_app, from: at, to: source.version });
+    }
+    let mut work = Work::new(pinned, state);
+    if let Some(files) = steps.get(next as usize) {
+        let rows = Files::new(table.store(), Arc::clone(&source.schema), files.clone()).into_plan("rows")?;
+        match work.write(pinned.rollup.definition.over(rows)?, None).await {
+            Err(e) if begun.is_some() && e.kind() == Kind::Storage => {
+                return restart_build(pinned, &step_app, step, e).await;
+            }
+            other => other?,
+        }
+    }
+    change.positions.push(Position { app: step_app, from: step, to: next + 1 });
+    let last = next + 1 >= steps.len() as i64;
+    if last {
+        change.positions.push(Position { app: Rollup::fold_app(&pinned.snapshot), from: None, to: source.version });
+    }
+    let rows = work.rows;
+    change.adds = work.adds;
+    commit(pinned, &change).await?;
+    Ok(last.then_some(Folded { rows, through: source.version, committed: true }))
+}
+
+/// The files that a build was begun on have been removed for good: the next try begins anew.
+async fn restart_build(pinned: &PinnedRollup, step_app: &str, step: Option<i64>, cause: Error) -> Result<Option<Folded>> {
+    tracing::warn!(rollup = pinned.rollup.table.name(), error = %cause, "a build's source files are gone; beginning anew");
+    let at_app = format!("toplake.build.at:{}", pinned.snapshot.metadata.id);
+    let mut change = Change::new(CommitKind::Replace, "BUILD", &pinned.snapshot);
+    change.ranges = Some(TimeRanges::everything());
+    change.removes = pinned.snapshot.files.values().cloned().collect();
+    change.positions = vec![
+        Position { from: pinned.snapshot.position(&at_app), to: pinned.source.snapshot().version, app: at_app },
+        Position { app: step_app.to_owned(), from: step, to: 0 },
+    ];
+    commit(pinned, &change).await?;
+    Ok(None)
+}
+
+/// The same steps for everybody who builds from this version.
+fn build_steps(source: &Snapshot) -> Vec<Vec<Arc<File>>> {
+    let mut steps: Vec<Vec<Arc<File>>> = vec![];
+    let mut bytes = 0;
+    for file in source.files.values() {
+        if steps.is_empty() || bytes + file.add.size > BUILD_STEP {
+            steps.push(vec![]);
+            bytes = 0;
+        }
+        bytes += file.add.size;
+        if let Some(step) = steps.last_mut() {
+            step.push(Arc::clone(file));
+        }
+    }
+    steps
+}
+
+/// Source versions of a commit.
+fn lineage(source: &PinnedSource) -> BTreeMap<String, i64> {
+    BTreeMap::from([(source.table().name().to_owned(), source.snapshot().version)])
+}
+
+/// Commits; the files of a lost try are removed at once.
+async fn commit(pinned: &PinnedRollup, change: &Change) -> Result<i64> {
+    let committed = pinned.rollup.table.commit(change).await;
+    if committed.as_ref().is_err_and(|e| e.kind() == Kind::Conflict) {
+        discard(pinned.rollup.table.store(), &change.adds).await;
+    }
+    committed
+}
+
+/// Removes files that no commit names. What cannot be removed now is left to VACUUM.
+pub async fn discard(store: &Store, adds: &[Add]) {
+    let paths = adds.iter().filter_map(|a| locate(store, &a.path).ok()).collect();
+    if let Err(e) = store.delete_all(paths).await {
+        tracing::debug!(error = %e, "could not remove files that were not committed");
+    }
+}
+
+/// The files of one try.
+struct Work<'a> {
+    pinned: &'a PinnedRollup,
+    state: &'a SessionState,
+    adds: Vec<Add>,
+    rows: u64,
+}
+
+impl<'a> Work<'a> {
+    fn new(pinned: &'a PinnedRollup, state: &'a SessionState) -> Self {
+        Work { pinned, state, adds: vec![], rows: 0 }
+    }
+
+    /// Runs a plan and writes its rows, sorted by bucket and key.
+    async fn write(&mut self, plan: LogicalPlan, part: Option<&'static str>) -> Result<()> {
+        let definition = &self.pinned.rollup.definition;
+        let plan = self.state.create_physical_plan(&definition.sorted(plan)?).await?;
+        let rows = datafusion::physical_plan::execute_stream(plan, self.state.task_ctx())?;
+        let store = self.pinned.rollup.table.store();
+        let mut writer = FileWriter::new(store, Arc::clone(definition.schema()), part);
+        writer.write_all(rows).await?;
+        self.rows += writer.rows();
+        self.adds.extend(writer.finish().await?);
+        Ok(())
+    }
+}

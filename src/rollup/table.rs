@@ -1,0 +1,79 @@
+//! A rollup as a table of the engine: reading it is the formula.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result as EngineResult};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::Expr;
+
+use super::view::Rollup;
+use crate::lake::pin::Pins;
+
+/// The table.
+#[derive(Debug)]
+pub struct RollupTable {
+    rollup: Arc<Rollup>,
+    definition_sql: String,
+}
+
+impl RollupTable {
+    /// A table over `rollup`; the statement that made it is for people who ask.
+    pub fn new(rollup: Arc<Rollup>, definition_sql: String) -> Self {
+        RollupTable { rollup, definition_sql }
+    }
+
+    /// The rollup.
+    pub fn rollup(&self) -> &Arc<Rollup> {
+        &self.rollup
+    }
+}
+
+#[async_trait]
+impl TableProvider for RollupTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.rollup.definition.schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::View
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        Some(&self.definition_sql)
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let Some(state) = state.as_any().downcast_ref::<SessionState>() else {
+            return Err(DataFusionError::Internal("a rollup is planned in a session of the engine".into()));
+        };
+        let pinned = self.rollup.pin(&Pins::of(state.config())).await?;
+        let mut plan = LogicalPlanBuilder::from(pinned.view().await?);
+        if let Some(filter) = conjunction(unnormalize_cols(filters.to_vec())) {
+            plan = plan.filter(filter)?;
+        }
+        if let Some(columns) = projection {
+            plan = plan.select(columns.clone())?;
+        }
+        if limit.is_some() {
+            plan = plan.limit(0, limit)?;
+        }
+        state.create_physical_plan(&plan.build()?).await
+    }
+}

@@ -1,0 +1,340 @@
+//! The formula (DESIGN §2): one computation for query, fold, recompute and cascade.
+//!
+//! ```text
+//! view = (folded rows, bucket ∉ D) ⊕ definition(tail, bucket ∉ D) ⊕ definition(source, bucket ∈ D)
+//! ```
+//!
+//! The rollup is pinned first and its source after it, so that the source is never older than what was folded. The
+//! commits of the source since the fold are its *changes*: rows that were appended (the tail), and ranges of time whose
+//! rows have to be computed anew (the dirty set D). In a cascade the changes of a rollup are those of its own log and,
+//! for a query, what it has not folded itself.
+//!
+//! A rollup that is still being built has no fold position: all of time is dirty then, and its view is the definition
+//! over its source.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::definition::{Definition, within};
+use crate::error::{Error, Result};
+use crate::lake::action::CommitKind;
+use crate::lake::pin::Pins;
+use crate::lake::provider::Files;
+use crate::lake::range::TimeRanges;
+use crate::lake::snapshot::{Commit, File, Snapshot};
+use crate::lake::table::Table;
+
+/// Option of an events table: raw events before this instant (microseconds) are gone.
+pub const EXPIRED_THROUGH: &str = "toplake.expired_through";
+
+/// More ranges than this are joined where they lie closest: a filter of thousands of ranges costs more than it saves.
+const MAX_RANGES: usize = 256;
+
+/// What a rollup reads.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// An events table.
+    Events {
+        /// The table.
+        table: Arc<Table>,
+        /// The column that says when an event counts.
+        time_column: String,
+    },
+    /// A finer rollup.
+    Rollup(Arc<Rollup>),
+}
+
+impl Source {
+    /// The table that a fold follows.
+    pub fn table(&self) -> &Arc<Table> {
+        match self {
+            Source::Events { table, .. } => table,
+            Source::Rollup(finer) => &finer.table,
+        }
+    }
+}
+
+/// A rollup: its table, its definition and what it is made from.
+#[derive(Debug)]
+pub struct Rollup {
+    /// Where its partial rows are.
+    pub table: Arc<Table>,
+    /// What it is.
+    pub definition: Definition,
+    /// What it is made from.
+    pub source: Source,
+}
+
+impl Rollup {
+    /// How many rollups lie between this one and the events, this one included.
+    pub fn level(&self) -> usize {
+        match &self.source {
+            Source::Events { .. } => 1,
+            Source::Rollup(finer) => finer.level() + 1,
+        }
+    }
+
+    /// The name under which a rollup's table keeps its fold position. A table that was dropped and made again is
+    /// another one.
+    pub fn fold_app(snapshot: &Snapshot) -> String {
+        format!("toplake.fold:{}", snapshot.metadata.id)
+    }
+
+    /// Pins the rollup, and after it what it is made from.
+    pub fn pin<'a>(self: &'a Arc<Self>, pins: &'a Pins) -> BoxFuture<'a, Result<PinnedRollup>> {
+        async move {
+            let snapshot = pins.snapshot(&self.table).await?;
+            let source = match &self.source {
+                Source::Events { table, time_column } => PinnedSource::Events(PinnedEvents {
+                    snapshot: pins.snapshot(table).await?,
+                    table: Arc::clone(table),
+                    time_column: time_column.clone(),
+                }),
+                Source::Rollup(finer) => PinnedSource::Rollup(Box::new(finer.pin(pins).await?)),
+            };
+            Ok(PinnedRollup { rollup: Arc::clone(self), snapshot, source })
+        }
+        .boxed()
+    }
+}
+
+/// A rollup and all it depends on, each at one version.
+#[derive(Debug)]
+pub struct PinnedRollup {
+    /// The rollup.
+    pub rollup: Arc<Rollup>,
+    /// Its version.
+    pub snapshot: Arc<Snapshot>,
+    /// Its source's version.
+    pub source: PinnedSource,
+}
+
+/// An events table at one version.
+#[derive(Debug)]
+pub struct PinnedEvents {
+    table: Arc<Table>,
+    snapshot: Arc<Snapshot>,
+    time_column: String,
+}
+
+/// A source at one version.
+#[derive(Debug)]
+pub enum PinnedSource {
+    /// An events table.
+    Events(PinnedEvents),
+    /// A finer rollup.
+    Rollup(Box<PinnedRollup>),
+}
+
+/// What has changed in a source since a version.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Ranges of time that have to be computed anew.
+    pub dirty: TimeRanges,
+    /// Appended rows of the source; those in dirty ranges do not count.
+    pub tail: Vec<LogicalPlan>,
+}
+
+/// Whose rows a computation sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// A query: down to the raw events.
+    Live,
+    /// A fold: what stands in the source's own table.
+    Stored,
+}
+
+impl PinnedSource {
+    /// The version of the source's table.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        match self {
+            PinnedSource::Events(e) => &e.snapshot,
+            PinnedSource::Rollup(r) => &r.snapshot,
+        }
+    }
+
+    /// The source's table.
+    pub fn table(&self) -> &Arc<Table> {
+        match self {
+            PinnedSource::Events(e) => &e.table,
+            PinnedSource::Rollup(r) => &r.rollup.table,
+        }
+    }
+
+    /// What has changed since the table's version `since`.
+    pub async fn changes(&self, since: i64, reach: Reach) -> Result<Changes> {
+        let snapshot = self.snapshot();
+        if since > snapshot.version {
+            return Err(Error::conflict(format!(
+                "table '{}' is at version {} and was read at version {since} before",
+                self.table().name(),
+                snapshot.version
+            ))
+            .with_hint("was it restored to an older state? drop the rollups over it and create them again"));
+        }
+        let commits = self.table().commits(since, snapshot.version).await?;
+        let (dirty, tail) = read_commits(&commits, snapshot, self.time_column());
+        let mut changes = Changes { dirty, tail: vec![] };
+        if !tail.is_empty() {
+            changes.tail.push(self.files(tail).into_plan("tail")?);
+        }
+        match self {
+            PinnedSource::Events(e) => {
+                if let Some(gone) = e.snapshot.option(EXPIRED_THROUGH).and_then(|v| v.parse().ok()) {
+                    changes.dirty = changes.dirty.at_or_after(gone);
+                }
+            }
+            PinnedSource::Rollup(r) if reach == Reach::Live => {
+                let own = r.pending(reach).await?;
+                changes.dirty = changes.dirty.union(&own.dirty);
+                changes.tail.extend(own.tail);
+            }
+            PinnedSource::Rollup(_) => {}
+        }
+        Ok(changes)
+    }
+
+    /// All rows of the source.
+    pub async fn rows(&self, reach: Reach) -> Result<LogicalPlan> {
+        match self {
+            PinnedSource::Rollup(r) if reach == Reach::Live => r.partial_rows().await,
+            _ => self.files(self.snapshot().files.values().cloned().collect()).into_plan("rows"),
+        }
+    }
+
+    /// A selection of the source's files.
+    pub fn files(&self, files: Vec<Arc<File>>) -> Files {
+        Files::new(self.table().store(), Arc::clone(&self.snapshot().schema), files)
+    }
+
+    /// The source's time or bucket column.
+    fn time_column(&self) -> &str {
+        match self {
+            PinnedSource::Events(e) => &e.time_column,
+            PinnedSource::Rollup(r) => r.rollup.definition.bucket_column(),
+        }
+    }
+}
+
+impl PinnedRollup {
+    /// The source version that is folded; `None` while the rollup is being built.
+    pub fn position(&self) -> Option<i64> {
+        self.snapshot.position(&Rollup::fold_app(&self.snapshot))
+    }
+
+    /// What the rollup has not folded yet, as its own dirty ranges and partial rows.
+    pub fn pending(&self, reach: Reach) -> BoxFuture<'_, Result<Changes>> {
+        async move {
+            let Some(position) = self.position() else {
+                return Ok(Changes { dirty: TimeRanges::everything(), tail: vec![] });
+            };
+            let definition = &self.rollup.definition;
+            let changes = self.source.changes(position, reach).await?;
+            let dirty = coarsen(definition.widen(&changes.dirty));
+            let time = definition.source_time();
+            let schema = &self.source.snapshot().schema;
+            let tail = changes.tail.into_iter().map(|rows| {
+                let clean = if dirty.is_empty() { rows } else { filtered(rows, within(time, schema, &dirty, false)?)? };
+                definition.over(clean)
+            });
+            Ok(Changes { tail: tail.collect::<Result<Vec<_>>>()?, dirty })
+        }
+        .boxed()
+    }
+
+    /// Partial rows that stand for the whole view: several may share a bucket and key.
+    pub fn partial_rows(&self) -> BoxFuture<'_, Result<LogicalPlan>> {
+        async move {
+            let definition = &self.rollup.definition;
+            let pending = self.pending(Reach::Live).await?;
+            if pending.dirty == TimeRanges::everything() {
+                return definition.over(self.source.rows(Reach::Live).await?);
+            }
+            let folded = Files::active(self.rollup.table.store(), &self.snapshot).into_plan("folded")?;
+            let mut arms = vec![];
+            if pending.dirty.is_empty() {
+                arms.push(folded);
+            } else {
+                let clean = within(definition.bucket_column(), definition.schema(), &pending.dirty, false)?;
+                arms.push(filtered(folded, clean)?);
+                arms.push(self.recomputed(&pending.dirty, Reach::Live).await?);
+            }
+            arms.extend(pending.tail);
+            union(arms)
+        }
+        .boxed()
+    }
+
+    /// The definition over the source, in these ranges (whole buckets) only.
+    pub async fn recomputed(&self, ranges: &TimeRanges, reach: Reach) -> Result<LogicalPlan> {
+        let definition = &self.rollup.definition;
+        let inside = within(definition.source_time(), &self.source.snapshot().schema, ranges, true)?;
+        definition.over(filtered(self.source.rows(reach).await?, inside)?)
+    }
+
+    /// The view: one row for each bucket and key.
+    pub async fn view(&self) -> Result<LogicalPlan> {
+        self.rollup.definition.merge(self.partial_rows().await?)
+    }
+}
+
+/// Dirty ranges and tail of some commits of a table.
+fn read_commits(commits: &[Arc<Commit>], snapshot: &Snapshot, time: &str) -> (TimeRanges, Vec<Arc<File>>) {
+    let mut dirty = TimeRanges::default();
+    let mut tail = vec![];
+    for commit in commits {
+        match commit.kind {
+            CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata => {}
+            CommitKind::Append => tail.extend(commit.adds.iter().cloned()),
+            CommitKind::Replace => {
+                dirty = dirty.union(&commit.ranges);
+                tail.extend(commit.adds.iter().filter(|f| f.part() == Some("append")).cloned());
+            }
+            CommitKind::Foreign => {
+                let touched = commit.adds.iter().chain(&commit.removes).map(|f| {
+                    // Without statistics the file may have rows of any time.
+                    f.stats(&snapshot.schema).time_bounds(time).map_or((i64::MIN, i64::MAX), |(a, b)| (a, b + 1))
+                });
+                dirty = dirty.union(&touched.collect());
+            }
+        }
+    }
+    (dirty, tail)
+}
+
+/// Joins the ranges that lie closest until there are few. More than has to be is computed anew then, which is right too.
+fn coarsen(ranges: TimeRanges) -> TimeRanges {
+    let all: Vec<(i64, i64)> = ranges.iter().collect();
+    if all.len() <= MAX_RANGES {
+        return ranges;
+    }
+    let mut gaps: Vec<i64> = all.windows(2).map(|w| w[1].0 - w[0].1).collect();
+    gaps.sort_unstable();
+    let widest_joined = gaps[all.len() - MAX_RANGES];
+    let mut joined: Vec<(i64, i64)> = vec![];
+    for (from, to) in all {
+        match joined.last_mut() {
+            Some(last) if from - last.1 <= widest_joined => last.1 = to,
+            _ => joined.push((from, to)),
+        }
+    }
+    joined.into()
+}
+
+fn filtered(plan: LogicalPlan, filter: datafusion::prelude::Expr) -> Result<LogicalPlan> {
+    Ok(LogicalPlanBuilder::from(plan).filter(filter)?.build()?)
+}
+
+/// All arms, one below the other.
+pub fn union(arms: Vec<LogicalPlan>) -> Result<LogicalPlan> {
+    let mut arms = arms.into_iter();
+    let Some(first) = arms.next() else { return Err(Error::internal("a view without rows")) };
+    let mut all = LogicalPlanBuilder::from(first);
+    for arm in arms {
+        all = all.union(arm)?;
+    }
+    Ok(all.build()?)
+}
