@@ -1,1 +1,62 @@
+//! SQL functions for time series and leaderboards, for any Apache DataFusion program.
+//!
+//! ```
+//! use datafusion::prelude::SessionContext;
+//!
+//! # #[tokio::main]
+//! # async fn main() -> datafusion::error::Result<()> {
+//! let ctx = SessionContext::new();
+//! toplake_udfs::register_all(&ctx)?;
+//!
+//! let sql = "SELECT time_bucket(INTERVAL '1 hour', TIMESTAMP '2024-05-15 10:42:00') AS bucket";
+//! ctx.sql(sql).await?.show().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Layout
+//!
+//! One folder per family of functions; its `mod.rs` is the manual.
+//!
+//! - [`time_bucket`]: the start of the bucket that a timestamp falls into, by the clock or by the calendar of a
+//!   time zone
 
+#![deny(missing_docs)]
+
+pub mod time_bucket;
+
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::prelude::SessionContext;
+
+pub use time_bucket::{BucketWidth, Bucketing, Zone};
+
+/// Makes every function of this crate known to `ctx`; a function of the same name is replaced.
+pub fn register_all(ctx: &SessionContext) -> Result<()> {
+    register_in(&mut *ctx.state_ref().write())
+}
+
+/// Makes every function of this crate known to `registry`, such as a
+/// [`SessionState`](datafusion::execution::SessionState) that is still being built.
+pub fn register_in(registry: &mut dyn FunctionRegistry) -> Result<()> {
+    for function in all_scalar_functions() {
+        registry.register_udf(function)?;
+    }
+    for function in all_aggregate_functions() {
+        registry.register_udaf(function)?;
+    }
+    Ok(())
+}
+
+/// The scalar functions of this crate, for a session that looks functions up by name.
+pub fn all_scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    vec![time_bucket::time_bucket_udf()]
+}
+
+/// The aggregate functions of this crate, for a session that looks functions up by name.
+pub fn all_aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![]
+}
