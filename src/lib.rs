@@ -1,5 +1,9 @@
 //! toplake: exact rollups and top-K over a data lake.
+pub mod app;
 pub mod catalog;
 pub mod error;
 pub mod lake;
+pub mod leaderboard;
 pub mod rollup;
+pub mod session;
+pub mod statement;

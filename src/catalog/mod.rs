@@ -9,6 +9,7 @@
 //! | [`external`] | tables elsewhere |
 //! | [`dead_letters`] | the side table of bad input |
 //! | [`rollups`] | the system table of materialized views |
+//! | [`watermark`] | the function of that name |
 //! | [`options`] | `WITH (…)` |
 
 pub mod dead_letters;
@@ -19,6 +20,7 @@ pub mod options;
 pub mod rollups;
 pub mod schemas;
 pub mod warehouse;
+pub mod watermark;
 
 use crate::error::Result;
 

@@ -191,6 +191,12 @@ impl Warehouse {
         Ok(entry.map(|e| Arc::clone(&e.table)).filter(|t| !is_dropped(&t.snapshot())))
     }
 
+    /// The newest version that this process has seen of a table that it has open.
+    pub fn opened(&self, name: &str) -> Option<Arc<Snapshot>> {
+        let snapshot = self.entries.read().get(name)?.table.snapshot();
+        (!is_dropped(&snapshot)).then_some(snapshot)
+    }
+
     /// Opens what is there, dropped or not.
     async fn entry(&self, name: &str) -> Result<Option<Arc<Entry>>> {
         if let Some(entry) = self.entries.read().get(name) {

@@ -3,6 +3,7 @@
 //! The file map follows the log commit by commit. It shares its structure with its predecessors, so that a query keeps
 //! its version for nothing and a commit costs what it changes, however many files there are.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -75,6 +76,8 @@ pub struct Commit {
     pub txns: Vec<(String, i64)>,
     /// Side-table files that it made visible.
     pub outbox: Vec<OutboxFile>,
+    /// The source versions it was made from.
+    pub sources: BTreeMap<String, i64>,
     /// Milliseconds since 1970, by the writer's clock.
     pub timestamp: i64,
 }
@@ -163,6 +166,7 @@ impl Replay {
             removes: vec![],
             txns: vec![],
             outbox: vec![],
+            sources: BTreeMap::new(),
             timestamp: 0,
         };
         for action in actions {
@@ -179,6 +183,7 @@ impl Replay {
             commit.id = info.id;
             commit.ranges = info.ranges.unwrap_or_default();
             commit.outbox = info.outbox;
+            commit.sources = info.sources.unwrap_or_default();
             commit.timestamp = info.timestamp;
         }
         if let Some(protocol) = action.protocol {

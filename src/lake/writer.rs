@@ -71,7 +71,7 @@ impl FileWriter {
         open.writer.write(&batch).await?;
         self.rows += batch.num_rows() as u64;
         if open.writer.bytes_written() + open.writer.in_progress_size() >= TARGET_BYTES {
-            self.adds.push(self.close(open).await?);
+            self.adds.push(open.close(self.part).await?);
         } else {
             self.open = Some(open);
         }
@@ -89,8 +89,7 @@ impl FileWriter {
     /// Closes the last file and gives what a commit has to name.
     pub async fn finish(mut self) -> Result<Vec<Add>> {
         if let Some(open) = self.open.take() {
-            let add = self.close(open).await?;
-            self.adds.push(add);
+            self.adds.push(open.close(self.part).await?);
         }
         Ok(self.adds)
     }
@@ -106,16 +105,18 @@ impl FileWriter {
         let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(&self.file_schema), Some(properties))?;
         Ok(OpenFile { path, writer, stats: StatsCollector::try_new(&self.file_schema)? })
     }
+}
 
-    async fn close(&self, mut open: OpenFile) -> Result<Add> {
-        open.writer.finish().await?;
-        let tags = self.part.map(|part| [(PART.to_owned(), Some(part.to_owned()))].into());
+impl OpenFile {
+    async fn close(mut self, part: Option<&'static str>) -> Result<Add> {
+        self.writer.finish().await?;
+        let tags = part.map(|part| [(PART.to_owned(), Some(part.to_owned()))].into());
         Ok(Add {
-            path: open.path,
-            size: open.writer.bytes_written() as i64,
+            path: self.path,
+            size: self.writer.bytes_written() as i64,
             modification_time: now_ms(),
             data_change: true,
-            stats: Some(open.stats.finish()?),
+            stats: Some(self.stats.finish()?),
             tags,
             ..Default::default()
         })

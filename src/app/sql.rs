@@ -1,0 +1,110 @@
+//! `toplake sql`: statements against a warehouse, without a server.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::csv::WriterBuilder;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::error::{Error, Result};
+use crate::session;
+use crate::statement::{Outcome, Session, parse};
+
+/// Arguments of `toplake sql`.
+#[derive(Debug, Args)]
+#[group(id = "input", required = true, multiple = true, args = ["command", "file"])]
+pub struct Arguments {
+    /// Where the warehouse lies: ./dir, file:///dir or s3://bucket/prefix
+    #[arg(long, env = "TOPLAKE_WAREHOUSE", value_name = "URL")]
+    warehouse: String,
+    /// Statements to run, separated by semicolons; may be given several times
+    #[arg(short, long, value_name = "SQL")]
+    command: Vec<String>,
+    /// Files of statements to run, after the commands; `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<String>,
+    /// How rows are printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Print rows only, not what each command did
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// A table for people
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// An object a line
+    Json,
+}
+
+/// Runs the statements in order; stops at the first that fails.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let engine = session::open(&arguments.warehouse).await?;
+    let session = Session::new(engine.context(), engine.warehouse().clone());
+    let texts = arguments.command.iter().map(|sql| Ok((None, sql.clone())));
+    let files = arguments.file.iter().map(|file| Ok((Some(file.as_str()), read(file)?)));
+    for text in texts.chain(files) {
+        let (file, sql) = text?;
+        run_text(&session, &sql, &arguments).await.map_err(|e| match (file, e.position()) {
+            (Some(file), Some(position)) => {
+                let line = sql.chars().take(position).filter(|c| *c == '\n').count() + 1;
+                e.context(format!("{file}:{line}"))
+            }
+            (Some(file), None) => e.context(file),
+            (None, _) => e,
+        })?;
+    }
+    Ok(())
+}
+
+fn read(file: &str) -> Result<String> {
+    let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    text.map_err(|e| Error::invalid_input(format!("cannot read '{file}': {e}")))
+}
+
+async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result<()> {
+    for statement in parse(sql)? {
+        // A statement's place is worth more than its error's kind in a script of many.
+        let located = |e: Error| if e.position().is_some() { e } else { e.with_position(statement.offset + 1) };
+        match session.execute(&statement, &[]).await.map_err(located)? {
+            Outcome::Rows { stream, .. } => {
+                let schema = stream.schema();
+                let mut stream = stream.map(|batch| batch.map_err(Error::from)).boxed();
+                let mut out = std::io::stdout().lock();
+                match arguments.format {
+                    Format::Table => {
+                        let rows: Vec<RecordBatch> = stream.try_collect().await.map_err(located)?;
+                        writeln!(out, "{}", pretty_format_batches_with_schema(schema, &rows)?)?;
+                    }
+                    Format::Csv => {
+                        let mut writer = WriterBuilder::new().with_header(true).build(&mut out);
+                        writer.write(&RecordBatch::new_empty(schema))?;
+                        while let Some(batch) = stream.try_next().await.map_err(located)? {
+                            writer.write(&batch)?;
+                        }
+                    }
+                    Format::Json => {
+                        let mut writer = LineDelimitedWriter::new(&mut out);
+                        while let Some(batch) = stream.try_next().await.map_err(located)? {
+                            writer.write(&batch)?;
+                        }
+                        writer.finish()?;
+                    }
+                }
+            }
+            Outcome::Done { tag, rows } if !arguments.quiet => match rows {
+                Some(rows) => println!("{tag} {rows}"),
+                None => println!("{tag}"),
+            },
+            Outcome::Done { .. } => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The one place that makes a session of the engine: server, shell, worker and tests all call it.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::{ViewTable, source_as_provider};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::catalog::events::EventsTable;
+use crate::catalog::leaderboard::LeaderboardTable;
+use crate::catalog::schemas::{CATALOG, PUBLIC, WarehouseCatalog};
+use crate::catalog::warehouse::Warehouse;
+use crate::catalog::watermark;
+use crate::error::{Error, Result};
+use crate::lake::pin::Pins;
+use crate::lake::table::Table;
+use crate::rollup::table::RollupTable;
+use crate::rollup::view::Rollup;
+
+/// What every session of a process shares.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    warehouse: Arc<Warehouse>,
+    base: SessionState,
+}
+
+impl Engine {
+    /// An engine over a warehouse whose queries may take `memory_limit` bytes together; beyond that they spill, then
+    /// fail.
+    pub fn try_new(warehouse: Arc<Warehouse>, memory_limit: usize) -> Result<Self> {
+        let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit), five());
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
+        let builder = SessionStateBuilder::new().with_config(config()).with_runtime_env(runtime);
+        let base = plug(builder.with_default_features(), &warehouse)?.build();
+        warehouse.set_planner(base.clone());
+        Ok(Engine { warehouse, base })
+    }
+
+    /// The warehouse.
+    pub fn warehouse(&self) -> &Arc<Warehouse> {
+        &self.warehouse
+    }
+
+    /// A session of its own: settings that it changes are seen by nobody else.
+    pub fn context(&self) -> SessionContext {
+        SessionContext::new_with_state(self.base.clone())
+    }
+
+    /// A state for work that no user asked for: folds and refreshes.
+    pub fn state(&self) -> SessionState {
+        self.base.clone()
+    }
+}
+
+/// Most consumers that an out-of-memory error names.
+fn five() -> std::num::NonZeroUsize {
+    std::num::NonZeroUsize::MIN.saturating_add(4)
+}
+
+/// Plugs a warehouse into any DataFusion program: its catalog `toplake`, the functions and the store. Rollups are read
+/// and planned like any table from then on; statements such as CREATE MATERIALIZED VIEW go through
+/// [`crate::statement::Session`].
+pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<SessionStateBuilder> {
+    let mut builder = builder;
+    let scalars = builder.scalar_functions().get_or_insert_default();
+    scalars.extend(toplake_udfs::all_scalar_functions());
+    scalars.push(Arc::new(watermark::udf(Arc::clone(warehouse))));
+    builder.aggregate_functions().get_or_insert_default().extend(toplake_udfs::all_aggregate_functions());
+    let catalogs = builder
+        .catalog_list()
+        .get_or_insert_with(|| Arc::new(datafusion::catalog::MemoryCatalogProviderList::new()))
+        .clone();
+    catalogs.register_catalog(CATALOG.to_owned(), Arc::new(WarehouseCatalog::new(warehouse)));
+    let store = warehouse.store();
+    let runtime = builder.runtime_env().get_or_insert_default();
+    runtime.register_object_store(store.root_url(), Arc::clone(store.object_store()));
+    Ok(builder)
+}
+
+/// Plugs a warehouse into a context that is already there.
+pub fn plug_context(ctx: &SessionContext, warehouse: &Arc<Warehouse>) -> Result<SessionContext> {
+    let builder = SessionStateBuilder::new_from_existing(ctx.state());
+    let state = plug(builder, warehouse)?.build();
+    warehouse.set_planner(planner(&state));
+    Ok(SessionContext::new_with_state(state))
+}
+
+/// The state that plans the definitions of views: names without a schema are those of the warehouse.
+fn planner(state: &SessionState) -> SessionState {
+    let mut state = state.clone();
+    let ours = config();
+    state.config_mut().options_mut().catalog = ours.options().catalog.clone();
+    state.config_mut().options_mut().sql_parser = ours.options().sql_parser.clone();
+    state
+}
+
+/// PostgreSQL's dialect and names, in UTC.
+fn config() -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, PUBLIC)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    let options = config.options_mut();
+    options.sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+    options.execution.time_zone = Some("UTC".to_owned());
+    config
+}
+
+/// Bytes that a process may use for queries if nothing else is said: two thirds of the machine's memory.
+pub fn default_memory_limit() -> usize {
+    let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|l| l.starts_with("MemTotal:"))?.split_whitespace().nth(1)?.parse::<usize>().ok()?;
+        Some(line * 1024)
+    });
+    total.unwrap_or(4 << 30) / 3 * 2
+}
+
+/// An engine over the warehouse at a location, with defaults.
+pub async fn open(location: &str) -> Result<Engine> {
+    Engine::try_new(Warehouse::open(location).await?, default_memory_limit())
+        .map_err(|e| Error::context(e, format!("warehouse '{location}'")))
+}
+
+/// Pins every table that a plan reads, coarsest rollups first and raw events last, so that no rollup has folded more
+/// than its source shows.
+pub async fn pin_all(plan: &LogicalPlan, pins: &Pins) -> Result<()> {
+    let mut found = Readers::default();
+    found.collect(plan)?;
+    for board in &found.leaderboards {
+        pins.snapshot(board).await?;
+    }
+    found.rollups.sort_by_key(|r| std::cmp::Reverse(r.level()));
+    for rollup in &found.rollups {
+        rollup.pin(pins).await?;
+    }
+    for table in &found.tables {
+        pins.snapshot(table).await?;
+    }
+    for (udf_warehouse, name) in &found.watermarks {
+        if let Some(table) = udf_warehouse.table(name).await? {
+            pins.snapshot(&table).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What a plan reads.
+#[derive(Default)]
+struct Readers {
+    leaderboards: Vec<Arc<Table>>,
+    rollups: Vec<Arc<Rollup>>,
+    tables: Vec<Arc<Table>>,
+    watermarks: Vec<(Arc<Warehouse>, String)>,
+}
+
+impl Readers {
+    fn collect(&mut self, plan: &LogicalPlan) -> Result<()> {
+        let mut inner = vec![];
+        plan.apply_with_subqueries(|node| {
+            for expr in node.expressions() {
+                self.watermarks.extend(watermark::calls_in(&expr));
+            }
+            if let LogicalPlan::TableScan(scan) = node
+                && let Ok(provider) = source_as_provider(&scan.source)
+            {
+                inner.push(provider);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        for provider in inner {
+            let any = provider.as_ref() as &dyn Any;
+            if let Some(table) = any.downcast_ref::<RollupTable>() {
+                self.rollups.push(Arc::clone(table.rollup()));
+            } else if let Some(table) = any.downcast_ref::<EventsTable>() {
+                self.tables.push(Arc::clone(table.table()));
+            } else if let Some(table) = any.downcast_ref::<LeaderboardTable>() {
+                self.leaderboards.push(Arc::clone(table.table()));
+            } else if let Some(view) = any.downcast_ref::<ViewTable>() {
+                self.collect(view.logical_plan())?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,239 @@
+//! Running statements in a session.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use datafusion::common::ScalarValue;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use futures::TryStreamExt;
+
+use super::parse::{Parsed, Statement, parse};
+use crate::catalog::warehouse::{Object, Warehouse};
+use crate::error::{Error, Result};
+use crate::lake::pin::Pins;
+use crate::leaderboard;
+use crate::rollup::fold::fold;
+use crate::session::pin_all;
+
+/// A session: a context of the engine, and the warehouse behind it.
+#[derive(Clone)]
+pub struct Session {
+    pub(super) ctx: SessionContext,
+    pub(super) warehouse: Arc<Warehouse>,
+}
+
+/// What is known of a statement before it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    /// The columns of its result; none for a command.
+    pub fields: Option<SchemaRef>,
+    /// The types of `$1`, `$2`, … as far as they are known.
+    pub parameters: Vec<Option<DataType>>,
+}
+
+/// What a statement gives.
+pub enum Outcome {
+    /// Rows.
+    Rows {
+        /// The command's tag, without a number.
+        tag: String,
+        /// The rows.
+        stream: SendableRecordBatchStream,
+    },
+    /// No rows.
+    Done {
+        /// The command's tag, without a number.
+        tag: String,
+        /// How many rows it wrote, where it counts them.
+        rows: Option<u64>,
+    },
+}
+
+impl Outcome {
+    /// A command that does not count rows.
+    pub fn done(tag: &str) -> Self {
+        Outcome::Done { tag: tag.to_owned(), rows: None }
+    }
+}
+
+impl Session {
+    /// A session over `warehouse`; `ctx` must have been made by [`crate::session`].
+    pub fn new(ctx: SessionContext, warehouse: Arc<Warehouse>) -> Self {
+        Session { ctx, warehouse }
+    }
+
+    /// The engine's context.
+    pub fn context(&self) -> &SessionContext {
+        &self.ctx
+    }
+
+    /// The warehouse.
+    pub fn warehouse(&self) -> &Arc<Warehouse> {
+        &self.warehouse
+    }
+
+    /// Runs a text of statements, one after the other, and gives the rows of the last one.
+    pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        let mut rows = vec![];
+        for statement in parse(sql)? {
+            rows = match self.execute(&statement, &[]).await? {
+                Outcome::Rows { stream, .. } => stream.try_collect().await?,
+                Outcome::Done { .. } => vec![],
+            };
+        }
+        Ok(rows)
+    }
+
+    /// Plans a statement without running it.
+    pub async fn describe(&self, parsed: &Parsed) -> Result<Description> {
+        let Statement::Engine(statement) = &parsed.statement else { return Ok(Description::default()) };
+        if ddl_tag(statement).is_some() {
+            return Ok(Description::default());
+        }
+        let plan = self.plan(&self.ctx.state(), statement).await?;
+        let mut parameters: Vec<Option<DataType>> = vec![];
+        for (name, t) in plan.get_parameter_types()? {
+            let index: usize = name.trim_start_matches('$').parse().map_err(|_| {
+                Error::not_supported(format!("parameter '{name}' is not numbered")).with_hint("write $1, $2, …")
+            })?;
+            if parameters.len() < index {
+                parameters.resize(index, None);
+            }
+            if let Some(slot) = index.checked_sub(1).and_then(|i| parameters.get_mut(i)) {
+                *slot = t;
+            }
+        }
+        let fields = has_rows(&plan).then(|| Arc::clone(plan.schema().inner()));
+        Ok(Description { fields, parameters })
+    }
+
+    /// Runs a statement with values for `$1`, `$2`, …
+    pub async fn execute(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
+        match &parsed.statement {
+            Statement::Refresh(name) => self.refresh(name).await,
+            Statement::Engine(statement) => match statement.as_ref() {
+                EngineStatement::Statement(sql) if ddl_tag(statement).is_some() => self.ddl(sql).await,
+                EngineStatement::CreateExternalTable(create) => self.create_external(create, &parsed.sql).await,
+                statement => self.query(statement, parameters).await,
+            },
+        }
+    }
+
+    /// `REFRESH MATERIALIZED VIEW`
+    async fn refresh(&self, name: &str) -> Result<Outcome> {
+        let context = |e: Error| e.context(format!("'{name}'"));
+        match self.warehouse.require(name).await? {
+            Object::Rollup(table) => {
+                fold(table.rollup(), &self.ctx.state()).await.map_err(context)?;
+            }
+            Object::Leaderboard(board) => {
+                leaderboard::refresh(&self.warehouse, &board, &self.ctx.state()).await.map_err(context)?;
+            }
+            other => {
+                return Err(Error::wrong_object_type(format!(
+                    "'{name}' is a {}, not a materialized view",
+                    other.kind().sql_name()
+                )));
+            }
+        }
+        Ok(Outcome::done("REFRESH MATERIALIZED VIEW"))
+    }
+
+    /// Plans a statement of the engine's, after looking at the store where the plan may depend on what is there.
+    async fn plan(&self, state: &SessionState, statement: &EngineStatement) -> Result<LogicalPlan> {
+        if lists_tables(statement) {
+            self.warehouse.list().await?;
+        }
+        Ok(state.statement_to_plan(statement.clone()).await?)
+    }
+
+    async fn query(&self, statement: &EngineStatement, parameters: &[ScalarValue]) -> Result<Outcome> {
+        let mut state = self.ctx.state();
+        let pins = Pins::install(state.config_mut());
+        let mut plan = self.plan(&state, statement).await?;
+        if !parameters.is_empty() {
+            plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
+        }
+        match &plan {
+            // Settings change the session itself, so they run in its context.
+            LogicalPlan::Statement(_) => {
+                self.ctx.execute_logical_plan(plan).await?.collect().await?;
+                return Ok(Outcome::done(if is_reset(statement) { "RESET" } else { "SET" }));
+            }
+            LogicalPlan::Ddl(ddl) => {
+                return Err(Error::not_supported(format!("{} is not possible in a warehouse", ddl.name())));
+            }
+            _ => {}
+        }
+        pin_all(&plan, &pins).await?;
+        let physical = state.create_physical_plan(&plan).await?;
+        let stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
+        if let LogicalPlan::Dml(DmlStatement { op, .. }) = &plan {
+            return Ok(Outcome::Done { tag: dml_tag(op).to_owned(), rows: Some(count(stream).await?) });
+        }
+        if let LogicalPlan::Copy(_) = &plan {
+            return Ok(Outcome::Done { tag: "COPY".to_owned(), rows: Some(count(stream).await?) });
+        }
+        let tag = match &plan {
+            LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => "EXPLAIN",
+            _ => match statement {
+                EngineStatement::Statement(s) if s.to_string().starts_with("SHOW") => "SHOW",
+                _ => "SELECT",
+            },
+        };
+        Ok(Outcome::Rows { tag: tag.to_owned(), stream })
+    }
+}
+
+/// The number that a writing plan gives.
+async fn count(stream: SendableRecordBatchStream) -> Result<u64> {
+    let batches: Vec<RecordBatch> = stream.try_collect().await?;
+    let counts = batches.iter().filter_map(|b| b.column(0).as_primitive_opt::<UInt64Type>());
+    Ok(counts.flat_map(|c| c.values().iter()).sum())
+}
+
+fn dml_tag(op: &WriteOp) -> &'static str {
+    match op {
+        WriteOp::Insert(_) => "INSERT",
+        WriteOp::Delete => "DELETE",
+        WriteOp::Update => "UPDATE",
+        _ => "WRITE",
+    }
+}
+
+fn has_rows(plan: &LogicalPlan) -> bool {
+    !matches!(
+        plan,
+        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) | LogicalPlan::Copy(_)
+    )
+}
+
+/// The tag of a statement that changes what the warehouse holds.
+pub(super) fn ddl_tag(statement: &EngineStatement) -> Option<&'static str> {
+    match statement {
+        EngineStatement::CreateExternalTable(_) => Some("CREATE EXTERNAL TABLE"),
+        EngineStatement::Statement(sql) => match sql.as_ref() {
+            SqlStatement::CreateTable(_) => Some("CREATE TABLE"),
+            SqlStatement::CreateView(view) if view.materialized => Some("CREATE MATERIALIZED VIEW"),
+            SqlStatement::CreateView(_) => Some("CREATE VIEW"),
+            SqlStatement::Drop { .. } => Some("DROP"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_reset(statement: &EngineStatement) -> bool {
+    matches!(statement, EngineStatement::Reset(_))
+}
+
+/// Whether a statement may read the list of tables.
+fn lists_tables(statement: &EngineStatement) -> bool {
+    let text = statement.to_string().to_lowercase();
+    text.starts_with("show") || text.contains("information_schema") || text.contains("pg_")
+}
