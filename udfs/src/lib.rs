@@ -18,8 +18,8 @@
 //!
 //! One folder per family of functions; its `mod.rs` is the manual.
 //!
-//! - [`time_bucket`]: the start of the bucket that a timestamp falls into, by the clock or by the calendar of a
-//!   time zone
+//! - [`time_bucket`]: the start of the bucket that a timestamp falls into, by the clock or by the calendar of
+//!   a time zone
 
 #![deny(missing_docs)]
 

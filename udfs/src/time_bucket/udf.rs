@@ -65,7 +65,8 @@ impl ScalarUDFImpl for TimeBucket {
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
         if !(2..=4).contains(&arg_types.len()) {
             return plan_err!(
-                "time_bucket takes a width, a timestamp, and optionally a time zone and an origin, not {} arguments",
+                "time_bucket takes a width, a timestamp, and optionally a time zone and an origin, \
+                 not {} arguments",
                 arg_types.len()
             );
         }
@@ -75,7 +76,10 @@ impl ScalarUDFImpl for TimeBucket {
             (TS, DataType::Date32 | DataType::Date64 | DataType::Null) => Ok(MICROSECONDS),
             (TS, arg_type) if arg_type.is_string() => Ok(MICROSECONDS),
             (TS, arg_type) => {
-                plan_err!("time_bucket needs a timestamp or a date as its second argument: cast the {arg_type} to one")
+                plan_err!(
+                    "time_bucket needs a timestamp or a date as its second argument: \
+                     cast the {arg_type} to one"
+                )
             }
             (_, arg_type) => Ok(arg_type.clone()),
         });
@@ -117,7 +121,8 @@ impl ScalarUDFImpl for TimeBucket {
         }
     }
 
-    /// Only reports arguments that would fail on the first row, since types do not tell constants from columns.
+    /// Only reports arguments that would fail on the first row, since types do not tell constants from
+    /// columns.
     fn simplify(&self, args: Vec<Expr>, _info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         if args.iter().enumerate().any(|(i, arg)| i != TS && (arg.any_column_refs() || arg.is_volatile())) {
             return not_constant();
@@ -127,8 +132,8 @@ impl ScalarUDFImpl for TimeBucket {
 
     /// Turns a comparison of the bucket with a constant into a range of timestamps.
     ///
-    /// A constant at which no bucket starts is equal to no bucket, and less than the buckets that start after it: its
-    /// range is empty and begins at the next bucket, which is right for every comparison.
+    /// A constant at which no bucket starts is equal to no bucket, and less than the buckets that start after
+    /// it: its range is empty and begins at the next bucket, which is right for every comparison.
     fn preimage(&self, args: &[Expr], lit_expr: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {
         let Some(ts) = args.get(TS) else {
             return Ok(PreimageResult::None);
@@ -165,8 +170,9 @@ impl ScalarUDFImpl for TimeBucket {
         static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
             Documentation::builder(
                 DOC_SECTION_DATETIME,
-                "Returns the start of the time bucket that a timestamp falls into. Buckets of months, weeks and days \
-                 follow the calendar of a time zone, also when its clocks change.",
+                "Returns the start of the time bucket that a timestamp falls into. \
+                 Buckets of months, weeks and days follow the calendar of a time zone, \
+                 also when its clocks change.",
                 "time_bucket(width, ts [, timezone [, origin]])",
             )
             .with_sql_example(
@@ -185,15 +191,17 @@ impl ScalarUDFImpl for TimeBucket {
                  +---------------------+\n\
                  ```",
             )
-            .with_argument("width", "Constant interval, or string such as '1 hour': months, or days, or a time.")
+            .with_argument("width", "Constant interval or string, such as '1 hour': months, days, or a time.")
             .with_argument("ts", "Timestamp or date. Without a time zone it is in UTC.")
             .with_argument(
                 "timezone",
-                "Optional constant time zone, such as 'Europe/Berlin' or '+05:30'. The default is that of the type of ts, or UTC.",
+                "Optional constant time zone, such as 'Europe/Berlin' or '+05:30'. \
+                 The default is that of the type of ts, or UTC.",
             )
             .with_argument(
                 "origin",
-                "Optional constant timestamp at which a bucket starts. The default is 2000-01-01 for months and Monday, 2000-01-03 for all else.",
+                "Optional constant timestamp at which a bucket starts. \
+                 The default is 2000-01-01 for months and Monday, 2000-01-03 for all else.",
             )
             .build()
         });
@@ -210,7 +218,8 @@ fn constants(args: impl Iterator<Item = Option<ScalarValue>>) -> Option<Vec<Scal
 
 fn not_constant<T>() -> Result<T> {
     plan_err!(
-        "the width, time zone and origin of time_bucket must be constants: only its second argument may vary by row"
+        "the width, time zone and origin of time_bucket must be constants: \
+         only its second argument may vary by row"
     )
 }
 

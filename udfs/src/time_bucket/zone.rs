@@ -1,13 +1,14 @@
 //! A time zone as a function from instants to the wall clock and back.
 //!
-//! Instants and wall-clock times are microseconds since 1970-01-01 00:00, of UTC or of the wall clock. They are
-//! `i128` here so that no sum of an `i64`, an offset and a width can overflow.
+//! Instants and wall-clock times are microseconds since 1970-01-01 00:00, of UTC or of the wall clock. They
+//! are `i128` here so that no sum of an `i64`, an offset and a width can overflow.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use chrono::{DateTime, Offset, TimeZone};
-use chrono_tz::Tz;
+use chrono_tz::{TZ_VARIANTS, Tz};
 use datafusion::arrow::array::timezone::Tz as ArrowTz;
 use datafusion::common::plan_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
@@ -53,10 +54,11 @@ impl Zone {
         i128::from(seconds) * i128::from(SECOND)
     }
 
-    /// The first instant at which the wall clock has reached `wall`: the earlier one where that time is repeated,
-    /// the end of the gap where it is skipped.
+    /// The first instant at which the wall clock has reached `wall`: the earlier one where that time is
+    /// repeated, the end of the gap where it is skipped.
     pub(super) fn first_reached(self, wall: i128) -> i128 {
-        // Offsets are less than a day and changes are more than two days apart, so there is at most one change here.
+        // Offsets are less than a day and changes are more than two days apart, so there is at most one
+        // change here.
         let (earliest, latest) = (wall - i128::from(DAY), wall + i128::from(DAY));
         let (before, after) = (self.offset_at(earliest), self.offset_at(latest));
         let reached = wall - before;
@@ -82,23 +84,29 @@ impl Zone {
     }
 
     /// The instants since 1970 at which the offset changes, up to 2100, where the database ends.
-    pub(super) fn changes_since_1970(self) -> Vec<i128> {
+    pub(super) fn changes_since_1970(self) -> &'static [i128] {
+        // chrono-tz does not hand out its table, so it is probed, once for each zone.
+        static CHANGES: [OnceLock<Vec<i128>>; TZ_VARIANTS.len()] =
+            [const { OnceLock::new() }; TZ_VARIANTS.len()];
+        match self.0 {
+            Kind::Fixed(_) => &[],
+            Kind::Named(tz) => CHANGES[tz as usize].get_or_init(|| self.probe_changes()),
+        }
+    }
+
+    fn probe_changes(self) -> Vec<i128> {
         // The closest two changes of the database are 6 days and 23 hours apart.
         const STRIDE: i128 = 6 * DAY as i128;
         const END: i128 = 130 * 366 * DAY as i128;
 
-        if self.fixed_offset().is_some() {
-            return vec![];
-        }
         let mut changes = vec![];
-        let mut offset = self.offset_at(0);
-        for from in (0..END).step_by(STRIDE as usize) {
+        let mut from = 0;
+        while from < END {
             let to = from + STRIDE;
-            let next = self.offset_at(to);
-            if next != offset {
+            if self.offset_at(from) != self.offset_at(to) {
                 changes.push(self.change_between(from, to));
-                offset = next;
             }
+            from = to;
         }
         changes
     }
@@ -152,8 +160,6 @@ impl fmt::Display for Zone {
 mod tests {
     use super::*;
 
-    use chrono_tz::TZ_VARIANTS;
-
     #[test]
     fn names_are_parsed_and_shown() {
         for name in ["Europe/Berlin", "+05:30", "-09:00", "UTC"] {
@@ -177,7 +183,7 @@ mod tests {
             for pair in changes.windows(2) {
                 assert!(pair[1] - pair[0] > 6 * i128::from(DAY), "{zone}");
             }
-            for change in changes {
+            for &change in changes {
                 assert_ne!(zone.offset_at(change - 1), zone.offset_at(change), "{zone}");
             }
         }
