@@ -45,13 +45,12 @@ enum Format {
 }
 
 /// Runs the statements in order; stops at the first that fails.
-pub async fn run(arguments: Arguments) -> Result<()> {
+pub(super) async fn run(arguments: Arguments) -> Result<()> {
     let engine = session::open(&arguments.warehouse).await?;
     let session = Session::new(engine.context(), engine.warehouse().clone());
-    let texts = arguments.command.iter().map(|sql| Ok((None, sql.clone())));
-    let files = arguments.file.iter().map(|file| Ok((Some(file.as_str()), read(file)?)));
-    for text in texts.chain(files) {
-        let (file, sql) = text?;
+    let commands = arguments.command.iter().map(|sql| (None, sql));
+    for (file, text) in commands.chain(arguments.file.iter().map(|file| (Some(file.as_str()), file))) {
+        let sql = if file.is_some() { read(text)? } else { text.clone() };
         run_text(&session, &sql, &arguments).await.map_err(|e| match (file, e.position()) {
             (Some(file), Some(position)) => {
                 let line = sql.chars().take(position).filter(|c| *c == '\n').count() + 1;

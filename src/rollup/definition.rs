@@ -11,7 +11,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
-use datafusion::logical_expr::{Aggregate, ExprSchemable, AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, cast, col};
+use datafusion::logical_expr::{
+    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, cast, col,
+};
 use toplake_udfs::time_bucket::{BucketWidth, Bucketing};
 
 use crate::error::{Error, Result};
@@ -233,7 +235,7 @@ pub fn within(time: &str, schema: &SchemaRef, ranges: &TimeRanges, inside: bool)
 
 /// The nodes of a rollup's query.
 struct Parts<'a> {
-    projection: Option<&'a [Expr]>,
+    projection: Option<&'a Projection>,
     aggregate: &'a Aggregate,
     filter: Option<&'a Expr>,
 }
@@ -241,7 +243,7 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn of(plan: &'a LogicalPlan) -> Result<Self> {
         let (projection, below) = match plan {
-            LogicalPlan::Projection(p) => (Some(p.expr.as_slice()), p.input.as_ref()),
+            LogicalPlan::Projection(p) => (Some(p), p.input.as_ref()),
             other => (None, other),
         };
         let aggregate = match below {
@@ -273,10 +275,10 @@ impl<'a> Parts<'a> {
         let Some(projection) = self.projection else {
             return Ok(schema.fields().iter().enumerate().map(|(i, f)| (f.name().clone(), i)).collect());
         };
-        projection
-            .iter()
-            .map(|expr| {
-                let name = expr.schema_name().to_string();
+        let named = projection.expr.iter().zip(projection.schema.fields());
+        named
+            .map(|(expr, field)| {
+                let name = field.name().clone();
                 let Expr::Column(column) = expr.clone().unalias_nested().data else {
                     return Err(not_a_rollup(&format!("'{name}' is computed from aggregates"))
                         .with_hint("keep the aggregates, and compute with them in a view over the rollup"));

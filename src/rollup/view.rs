@@ -289,6 +289,8 @@ fn read_commits(commits: &[Arc<Commit>], snapshot: &Snapshot, time: &str) -> (Ti
         match commit.kind {
             CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata => {}
             CommitKind::Append => tail.extend(commit.adds.iter().cloned()),
+            // An INSERT of a foreign writer. Dirty ranges below the retention cut would be clipped, and its rows lost.
+            CommitKind::Foreign if commit.removes.is_empty() => tail.extend(commit.adds.iter().cloned()),
             CommitKind::Replace => {
                 dirty = dirty.union(&commit.ranges);
                 tail.extend(commit.adds.iter().filter(|f| f.part() == Some("append")).cloned());
