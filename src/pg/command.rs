@@ -167,7 +167,9 @@ fn name(items: &[Item]) -> Result<(String, &[Item]), Failure> {
 fn set(items: &[Item]) -> Result<Command, Failure> {
     let (items, local) = match items.first() {
         Some(first) if first.is("local") => (&items[1..], true),
-        Some(first) if first.is("session") && !starts(&items[1..], &["authorization"]) => (&items[1..], false),
+        Some(first) if first.is("session") && !starts(&items[1..], &["authorization"]) => {
+            (&items[1..], false)
+        }
         _ => (items, false),
     };
     if starts(items, &["transaction"]) || starts(items, &["characteristics"]) {

@@ -58,11 +58,10 @@ impl Core {
                 "savepoints can only be used in transaction blocks",
             )),
             Command::Savepoint(tag) => Ok(done(tag)),
-            Command::RollbackTo => Err(Failure::new(
-                state::NOT_SUPPORTED,
-                "a transaction cannot be rolled back in part",
-            )
-            .with_hint("roll back the whole transaction")),
+            Command::RollbackTo => {
+                Err(Failure::new(state::NOT_SUPPORTED, "a transaction cannot be rolled back in part")
+                    .with_hint("roll back the whole transaction"))
+            }
             Command::Set(name, value, local) => self.set(name, value.as_deref(), *local).await,
             Command::Reset(name) => {
                 self.set(name, None, false).await?;
@@ -178,5 +177,8 @@ fn rows(command: &Command, values: Vec<Vec<String>>) -> Result<Outcome, Failure>
     let arrays = values.into_iter().map(|column| Arc::new(StringArray::from(column)) as _);
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays.collect())?;
     let stream = futures::stream::iter([Ok(batch)]);
-    Ok(Outcome::Rows { tag: "SHOW".to_owned(), stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)) })
+    Ok(Outcome::Rows {
+        tag: "SHOW".to_owned(),
+        stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)),
+    })
 }

@@ -40,7 +40,10 @@ impl Formats {
     /// Codes are 0 and 1, and as many as there are columns.
     pub(super) fn check(&self, columns: usize, what: &str) -> Result<(), Failure> {
         if let Some(code) = self.0.iter().find(|c| !matches!(c, 0 | 1)) {
-            return Err(Failure::new(state::INVALID_PARAMETER_VALUE, format!("unsupported format code: {code}")));
+            return Err(Failure::new(
+                state::INVALID_PARAMETER_VALUE,
+                format!("unsupported format code: {code}"),
+            ));
         }
         if self.0.len() > 1 && self.0.len() != columns {
             return Err(Failure::new(

@@ -174,8 +174,10 @@ mod tests {
 
     #[test]
     fn a_bind_message_is_read_whole() {
-        let body = [b"p\0s\0".as_slice(), &[0, 1, 0, 1, 0, 2, 0, 0, 0, 1, 7, 255, 255, 255, 255, 0, 0]].concat();
-        let Ok(Frontend::Bind { portal, statement, formats, values, results }) = decode(b'B', body.into()) else {
+        let body =
+            [b"p\0s\0".as_slice(), &[0, 1, 0, 1, 0, 2, 0, 0, 0, 1, 7, 255, 255, 255, 255, 0, 0]].concat();
+        let Ok(Frontend::Bind { portal, statement, formats, values, results }) = decode(b'B', body.into())
+        else {
             panic!("not a bind message")
         };
         assert_eq!((portal.as_str(), statement.as_str(), formats, results), ("p", "s", vec![1], vec![]));

@@ -13,6 +13,7 @@
 //!   [`Settings`], prepared statements), which `control` runs; everything else is the engine's: [`Connection`];
 //! - `simple` and `extended` are the two protocols;
 //! - `params` reads parameters, `encode` writes rows, `types` maps types;
+//! - [`describe_plan`] helps an engine to say what a statement is;
 //! - [`catalog`] has `pg_catalog`, its functions, and the rewriting of what clients ask of it.
 //!
 //! Rows go from the engine's stream into the connection's buffer and from there to the socket, which the stream waits
@@ -28,6 +29,7 @@ mod error;
 mod extended;
 mod message;
 mod params;
+mod plan;
 mod session;
 mod settings;
 mod simple;
@@ -52,6 +54,8 @@ use tokio::task::JoinSet;
 
 use crate::error::Result;
 
+pub use self::catalog::register_pg_catalog;
+pub use self::plan::describe_plan;
 pub use self::settings::{SERVER_VERSION, Settings};
 
 /// What the front end needs of the engine: a [`Connection`] for each client.

@@ -63,10 +63,8 @@ pub(super) fn read(
     formats.check(values.len(), "parameter")?;
     let each = parameters.iter().zip(values).enumerate();
     each.map(|(i, (parameter, value))| {
-        one(parameter, value.as_ref(), formats.binary(i), zone).map_err(|e| Failure {
-            message: format!("parameter ${}: {}", i + 1, e.message),
-            ..e
-        })
+        one(parameter, value.as_ref(), formats.binary(i), zone)
+            .map_err(|e| Failure { message: format!("parameter ${}: {}", i + 1, e.message), ..e })
     })
     .collect()
 }
@@ -150,9 +148,8 @@ fn list(items: Vec<ScalarValue>, element: &Type, zone: &str) -> Result<ScalarVal
 
 /// A decimal with the scale that its text has.
 fn decimal(text: &str) -> Result<ScalarValue, Failure> {
-    let invalid = || {
-        Failure::new(state::INVALID_TEXT, format!("invalid input syntax for type numeric: \"{text}\""))
-    };
+    let invalid =
+        || Failure::new(state::INVALID_TEXT, format!("invalid input syntax for type numeric: \"{text}\""));
     if text.contains(['e', 'E']) {
         let value: f64 = text.parse().map_err(|_| invalid())?;
         return Ok(ScalarValue::Float64(Some(value)));
@@ -287,9 +284,7 @@ fn from_binary(wire: &Type, value: Bytes, zone: &str) -> Result<ScalarValue, Fai
         Type::FLOAT4 => ScalarValue::Float32(Some(number!(f32))),
         Type::FLOAT8 => ScalarValue::Float64(Some(number!(f64))),
         Type::BYTEA => ScalarValue::Binary(Some(bytes.to_vec())),
-        Type::DATE => {
-            ScalarValue::Date32(Some(number!(i32).checked_add(DAYS_TO_2000).ok_or_else(invalid)?))
-        }
+        Type::DATE => ScalarValue::Date32(Some(number!(i32).checked_add(DAYS_TO_2000).ok_or_else(invalid)?)),
         Type::TIME => ScalarValue::Time64Microsecond(Some(number!(i64))),
         Type::TIMESTAMP | Type::TIMESTAMPTZ => {
             let micros = number!(i64).checked_add(MICROS_TO_2000).ok_or_else(invalid)?;
@@ -394,7 +389,8 @@ mod tests {
             text(Type::TIMESTAMPTZ, "2024-07-01 02:00:00").unwrap(),
             text(Type::TIMESTAMPTZ, "2024-07-01 00:00:00+00").unwrap()
         );
-        for (wire, bad) in [(Type::INT4, "x"), (Type::NUMERIC, "."), (Type::BYTEA, "\\x0"), (Type::DATE, "?")] {
+        for (wire, bad) in [(Type::INT4, "x"), (Type::NUMERIC, "."), (Type::BYTEA, "\\x0"), (Type::DATE, "?")]
+        {
             assert!(text(wire, bad).is_err(), "{bad}");
         }
     }

@@ -174,7 +174,8 @@ async fn guard(
             None => std::future::pending().await,
         }
     };
-    let canceled = |why| Failure::new(state::QUERY_CANCELED, format!("canceling statement due to {why}")).into();
+    let canceled =
+        |why| Failure::new(state::QUERY_CANCELED, format!("canceling statement due to {why}")).into();
     tokio::select! {
         biased;
         () = ticket.cancelled() => Err(canceled("user request")),
@@ -226,7 +227,9 @@ impl Core {
     /// Parses a statement.
     pub(super) fn parse(&self, piece: &Piece<'_>) -> Result<Statement, Failure> {
         let command = command::parse(piece.text).map_err(|e| e.at(piece.offset + 1))?;
-        if let Some(command) = command.filter(|c| c.setting().is_none_or(|n| Settings::knows(n) || !n.contains('.'))) {
+        if let Some(command) =
+            command.filter(|c| c.setting().is_none_or(|n| Settings::knows(n) || !n.contains('.')))
+        {
             return Ok(Statement::Own(command));
         }
         let rewritten = catalog::rewrite(piece.text);

@@ -133,9 +133,7 @@ impl Settings {
     pub fn new(user: &str) -> Self {
         let mut start: Map = TABLE.iter().map(|s| (s.0.to_lowercase(), s.1.to_owned())).collect();
         start.insert("session_authorization".to_owned(), user.to_owned());
-        Settings {
-            values: RwLock::new(Values { now: start.clone(), start, local: Map::new(), begun: None }),
-        }
+        Settings { values: RwLock::new(Values { now: start.clone(), start, local: Map::new(), begun: None }) }
     }
 
     /// Whether it is one of ours.
@@ -176,7 +174,12 @@ impl Settings {
     }
 
     /// Sets it, to the value at the start when there is none given.
-    pub(super) fn set(&self, name: &str, value: Option<&str>, local: bool) -> Result<Option<Report>, Failure> {
+    pub(super) fn set(
+        &self,
+        name: &str,
+        value: Option<&str>,
+        local: bool,
+    ) -> Result<Option<Report>, Failure> {
         let setting = find(name).ok_or_else(|| unknown(name))?;
         let key = setting.0.to_lowercase();
         let value = match value {
@@ -264,10 +267,9 @@ fn check(setting: &Setting, value: &str) -> Result<String, Failure> {
     };
     match setting.2 {
         Takes::Anything => Ok(value.to_owned()),
-        Takes::Nothing => Err(Failure::new(
-            state::CANNOT_CHANGE,
-            format!("parameter \"{name}\" cannot be changed"),
-        )),
+        Takes::Nothing => {
+            Err(Failure::new(state::CANNOT_CHANGE, format!("parameter \"{name}\" cannot be changed")))
+        }
         Takes::Bool => match value.to_lowercase().as_str() {
             "on" | "true" | "t" | "yes" | "y" | "1" => Ok("on".to_owned()),
             "off" | "false" | "f" | "no" | "n" | "0" => Ok("off".to_owned()),

@@ -96,7 +96,11 @@ async fn greet(
     if version >> 16 != 3 {
         return Err(Failure::fatal(
             state::NOT_SUPPORTED,
-            format!("unsupported frontend protocol {}.{}: server supports 3.0", version >> 16, version & 0xffff),
+            format!(
+                "unsupported frontend protocol {}.{}: server supports 3.0",
+                version >> 16,
+                version & 0xffff
+            ),
         )
         .into());
     }
@@ -156,7 +160,9 @@ async fn open(
     let user = parameters.remove("user").filter(|u| !u.is_empty());
     let user = user.ok_or_else(|| Failure::fatal("28000", "no user name specified in startup packet"))?;
     let database = parameters.remove("database").filter(|d| !d.is_empty()).unwrap_or_else(|| user.clone());
-    if parameters.remove("replication").is_some_and(|r| !matches!(r.as_str(), "" | "0" | "off" | "no" | "false"))
+    if parameters
+        .remove("replication")
+        .is_some_and(|r| !matches!(r.as_str(), "" | "0" | "off" | "no" | "false"))
     {
         return Err(Failure::fatal(state::NOT_SUPPORTED, "replication is not supported").into());
     }
@@ -173,8 +179,7 @@ async fn open(
         }
     }
     let ticket = door.sessions.enter();
-    let client =
-        Client { user, database, settings: Arc::new(settings), options, pid: ticket.pid, address };
+    let client = Client { user, database, settings: Arc::new(settings), options, pid: ticket.pid, address };
     let connection = door.engine.connect(&client).await?;
     for (name, value) in client.settings.all() {
         if client.settings.get(name) != Settings::new(&client.user).get(name) {
@@ -215,10 +220,10 @@ mod tests {
     #[test]
     fn options_of_a_connection_string() {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(command_line("-c statement_timeout=5s --search-path=a\\ b"), [
-            pair("statement_timeout", "5s"),
-            pair("search_path", "a b")
-        ]);
+        assert_eq!(
+            command_line("-c statement_timeout=5s --search-path=a\\ b"),
+            [pair("statement_timeout", "5s"), pair("search_path", "a b")]
+        );
         assert_eq!(command_line("-cgeqo=off"), [pair("geqo", "off")]);
         assert!(command_line("").is_empty());
     }

@@ -1,1 +1,3 @@
 //! The one integration binary: every test binary links the whole engine.
+
+mod pg;

@@ -4,8 +4,10 @@
 //! list becomes NULL), so the whole set is for statements that name a catalog table; what users ask of their own
 //! tables goes to the engine as it was written.
 
+use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
+use datafusion::sql::sqlparser::ast::{Expr, FunctionArguments, SelectItem, SetExpr, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
@@ -34,18 +36,62 @@ pub(in crate::pg) fn rewrite(sql: &str) -> Option<String> {
         Needs::Names => {
             let statements = Parser::parse_sql(&PostgreSqlDialect {}, sql).ok()?;
             let casts = RewriteRegCastToSubquery::new();
-            let rules: [&dyn SqlStatementRewriteRule; 4] =
-                [&StripCallableQualifier, &CurrentUserVariableToSessionUserFunctionCall, &casts, &FixVersionColumnName];
+            let rules: [&dyn SqlStatementRewriteRule; 4] = [
+                &StripCallableQualifier,
+                &CurrentUserVariableToSessionUserFunctionCall,
+                &casts,
+                &FixVersionColumnName,
+            ];
             let statements = statements.into_iter().map(|s| rules.iter().fold(s, |s, rule| rule.rewrite(s)));
             Some(joined(statements))
         }
         Needs::Everything => {
             static PARSER: OnceLock<PostgresCompatibilityParser> = OnceLock::new();
             let parser = PARSER.get_or_init(PostgresCompatibilityParser::new);
-            let statements = parser.parse(sql).ok()?;
+            let mut statements = parser.parse(sql).ok()?;
+            let _ = VisitMut::visit(&mut statements, &mut Missing);
             Some(joined(statements.into_iter()))
         }
     }
+}
+
+/// What the engine does not have and catalog queries use.
+struct Missing;
+
+impl VisitorMut for Missing {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            // `array(SELECT …)` makes lists of options and members, of which there are none here.
+            Expr::Function(function)
+                if function.name.to_string().eq_ignore_ascii_case("array")
+                    && matches!(function.args, FunctionArguments::Subquery(_)) =>
+            {
+                if let Some(none) = parse_expr("NULL::text[]") {
+                    *expr = none;
+                }
+            }
+            // A correlated subquery must be an aggregate. Those of catalog queries find one row by its number, so any
+            // aggregate of it is its value.
+            Expr::Subquery(query) => {
+                if let SetExpr::Select(select) = query.body.as_mut()
+                    && let [SelectItem::UnnamedExpr(item)] = select.projection.as_mut_slice()
+                    && !matches!(item, Expr::Function(_) | Expr::Value(_))
+                    && query.limit_clause.is_none()
+                    && let Some(aggregate) = parse_expr(&format!("max({item})"))
+                {
+                    *item = aggregate;
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn parse_expr(sql: &str) -> Option<Expr> {
+    Parser::new(&PostgreSqlDialect {}).try_with_sql(sql).ok()?.parse_expr().ok()
 }
 
 fn joined(statements: impl Iterator<Item = impl ToString>) -> String {
@@ -71,8 +117,8 @@ fn needs(sql: &str) -> Needs {
         match name.as_str() {
             "pg_catalog" | "information_schema" => return Needs::Everything,
             name if PG_CATALOG_TABLES.contains(&name) => return Needs::Everything,
-            "current_user" | "session_user" | "current_catalog" | "current_schema" | "current_role" | "version"
-            | "regclass" | "regtype" | "regproc" | "regnamespace" => needs = Needs::Names,
+            "current_user" | "session_user" | "current_catalog" | "current_schema" | "current_role"
+            | "version" | "regclass" | "regtype" | "regproc" | "regnamespace" => needs = Needs::Names,
             _ => {}
         }
     }

@@ -6,7 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StringArray, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int16Array, Int32Array, StringArray, new_null_array,
+};
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::arrow::record_batch::RecordBatch;
@@ -18,10 +20,10 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
+use datafusion_pg_catalog::pg_catalog::ArrowTable;
 use datafusion_pg_catalog::pg_catalog::array_bounds_udf::{create_array_lower_udf, create_array_upper_udf};
 use datafusion_pg_catalog::pg_catalog::format_type::create_format_type_udf;
 use datafusion_pg_catalog::pg_catalog::quote_ident_udf::{create_parse_ident_udf, create_quote_ident_udf};
-use datafusion_pg_catalog::pg_catalog::ArrowTable;
 
 use super::relations::{Numbers, OWNER, Relations};
 use crate::error::Error;
@@ -153,6 +155,7 @@ pub(super) fn register(ctx: &SessionContext, relations: &Arc<Relations>, listed:
         "shobj_description",
         "pg_get_constraintdef",
         "pg_get_expr",
+        "pg_get_function_sqlbody",
         "pg_get_functiondef",
         "pg_get_indexdef",
         "pg_get_partkeydef",
@@ -187,7 +190,9 @@ pub(super) fn register(ctx: &SessionContext, relations: &Arc<Relations>, listed:
             &[0],
             text(&format!("PostgreSQL {SERVER_VERSION} (toplake {})", env!("CARGO_PKG_VERSION"))),
         ),
-        of_object("pg_encoding_to_char", &[1], |encoding| Some(if encoding == 6 { "UTF8" } else { "" }.to_owned())),
+        of_object("pg_encoding_to_char", &[1], |encoding| {
+            Some(if encoding == 6 { "UTF8" } else { "" }.to_owned())
+        }),
         function("pg_size_pretty", &[1], DataType::Utf8, |args, _| {
             let sizes = cast(&args[0], &DataType::Int64)?;
             let texts = sizes.as_primitive::<Int64Type>().iter().map(|n| n.map(pretty_size));
@@ -228,7 +233,8 @@ fn of_relations(relations: &Arc<Relations>) -> Vec<Function> {
             let seen = visible.last();
             let hidden: HashSet<i32> = seen.relations.iter().filter(|r| !r.visible).map(|r| r.oid).collect();
             let oids = cast(&args[0], &DataType::Int32)?;
-            let answers = oids.as_primitive::<Int32Type>().iter().map(|oid| oid.map(|oid| !hidden.contains(&oid)));
+            let answers =
+                oids.as_primitive::<Int32Type>().iter().map(|oid| oid.map(|oid| !hidden.contains(&oid)));
             Ok(Arc::new(answers.collect::<BooleanArray>()) as ArrayRef)
         }),
         of_object("pg_get_viewdef", &[1, 2], move |oid| {
@@ -301,7 +307,8 @@ fn of_settings(client: &Client) -> Vec<Function> {
 pub(super) struct Listed {
     /// PostgreSQL's own and these.
     pub(super) pg_proc: Arc<dyn TableProvider>,
-    signatures: Arc<HashMap<i32, (String, String)>>,
+    /// As the documentation of each has them.
+    arguments: Arc<HashMap<i32, String>>,
 }
 
 impl Listed {
@@ -329,22 +336,19 @@ impl Listed {
 
         let mut numbers = Numbers::default();
         let numbered: Vec<i32> = found.iter().map(|(name, ..)| numbers.of("()", name)).collect();
-        let signatures = found.iter().zip(&numbered).map(|((_, _, documentation), oid)| {
-            let example = documentation.map(|d| d.syntax_example.as_str()).unwrap_or_default();
-            let arguments = example.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
-            (*oid, (arguments.map(|a| a.0).unwrap_or_default().to_owned(), String::new()))
-        });
+        let arguments: Vec<String> =
+            found.iter().map(|(_, _, d)| d.map(arguments).unwrap_or_default()).collect();
+        let counts = arguments.iter().map(|a| a.split(',').filter(|w| !w.trim().is_empty()).count() as i16);
+        let counts = Int16Array::from_iter_values(counts);
         let columns = schema.fields().iter().map(|field| {
             let same = |value: ScalarValue| value.cast_to(field.data_type())?.to_array_of_size(found.len());
             let texts = |texts: Vec<&str>| cast(&StringArray::from(texts), field.data_type());
             match field.name().as_str() {
-                "oid" => Ok(cast(
-                    &datafusion::arrow::array::Int32Array::from(numbered.clone()),
-                    field.data_type(),
-                )?),
+                "oid" => Ok(cast(&Int32Array::from(numbered.clone()), field.data_type())?),
                 "proname" => Ok(texts(found.iter().map(|f| f.0).collect())?),
                 "prokind" => Ok(texts(found.iter().map(|f| f.1).collect())?),
                 "pronamespace" => same(ScalarValue::from(2200)),
+                "pronargs" => Ok(cast(&counts, field.data_type())?),
                 "proowner" => same(ScalarValue::from(OWNER)),
                 _ if field.is_nullable() => Ok(new_null_array(field.data_type(), found.len())),
                 _ => ScalarValue::new_default(field.data_type())?.to_array_of_size(found.len()),
@@ -354,20 +358,24 @@ impl Listed {
         let own = RecordBatch::try_new(Arc::clone(&schema), columns)?;
         let all = concat_batches(&schema, builtin.data().iter().chain([&own]))?;
         Ok(Listed {
-            signatures: Arc::new(signatures.collect()),
+            arguments: Arc::new(numbered.iter().copied().zip(arguments).collect()),
             pg_proc: Arc::new(MemTable::try_new(schema, vec![vec![all]])?),
         })
     }
 
     fn functions(self) -> Vec<Function> {
-        let (arguments, identity, result) =
-            (Arc::clone(&self.signatures), Arc::clone(&self.signatures), self.signatures);
+        let (arguments, identity) = (Arc::clone(&self.arguments), self.arguments);
         vec![
-            of_object("pg_get_function_arguments", &[1], move |oid| arguments.get(&oid).map(|s| s.0.clone())),
-            of_object("pg_get_function_identity_arguments", &[1], move |oid| {
-                identity.get(&oid).map(|s| s.0.clone())
-            }),
-            of_object("pg_get_function_result", &[1], move |oid| result.get(&oid).map(|s| s.1.clone())),
+            of_object("pg_get_function_arguments", &[1], move |oid| arguments.get(&oid).cloned()),
+            of_object("pg_get_function_identity_arguments", &[1], move |oid| identity.get(&oid).cloned()),
+            // It hangs on the arguments' types.
+            of_object("pg_get_function_result", &[1], |_| None),
         ]
     }
+}
+
+/// What stands in the brackets of `name(arguments)`.
+fn arguments(documentation: &Documentation) -> String {
+    let inner = documentation.syntax_example.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
+    inner.map(|i| i.0.to_owned()).unwrap_or_default()
 }

@@ -54,8 +54,11 @@ pub fn register_pg_catalog(ctx: &SessionContext, catalog_name: &str, client: &Cl
         .ok_or_else(|| Error::internal(format!("no catalog {catalog_name} to describe in pg_catalog")))?;
     let relations = Arc::new(Relations::new(catalog_name, Arc::clone(&inner), client.clone()));
     let listed = functions::Listed::new(ctx, &static_tables()?.pg_proc)?;
-    let schema =
-        PgCatalog { fixed: fixed_tables()?, pg_proc: Arc::clone(&listed.pg_proc), relations: Arc::clone(&relations) };
+    let schema = PgCatalog {
+        fixed: fixed_tables()?,
+        pg_proc: Arc::clone(&listed.pg_proc),
+        relations: Arc::clone(&relations),
+    };
     ctx.register_catalog(catalog_name, Arc::new(WithPgCatalog { inner, schema: Arc::new(schema) }));
     functions::register(ctx, &relations, listed, client);
     ctx.register_udtf("pg_get_keywords", static_tables()?.pg_get_keywords.clone());
@@ -63,7 +66,8 @@ pub fn register_pg_catalog(ctx: &SessionContext, catalog_name: &str, client: &Cl
     // Casts to regclass, regtype and the like.
     let state = ctx.state_ref();
     let planner = Arc::new(PgOidTypePlanner);
-    let changed = SessionStateBuilder::new_from_existing(state.read().clone()).with_type_planner(planner).build();
+    let changed =
+        SessionStateBuilder::new_from_existing(state.read().clone()).with_type_planner(planner).build();
     *state.write() = changed;
     CoerceIntArgsToBigInt::widen(ctx);
     Ok(())

@@ -140,7 +140,8 @@ fn describe(provider: Option<&dyn TableProvider>) -> (&'static str, SchemaRef, O
     let definition = provider.get_table_definition();
     let words = definition.map(|d| d.split_whitespace().take(5).map(str::to_uppercase).collect::<Vec<_>>());
     let materialized = words.is_some_and(|words| {
-        let words: Vec<_> = words.iter().map(String::as_str).filter(|w| !matches!(*w, "OR" | "REPLACE")).collect();
+        let words: Vec<_> =
+            words.iter().map(String::as_str).filter(|w| !matches!(*w, "OR" | "REPLACE")).collect();
         words.starts_with(&["CREATE", "MATERIALIZED", "VIEW"])
     });
     let kind = match provider.table_type() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, RecordBatch, StringArray,
+    ArrayRef, BooleanArray, Float32Array, Int16Array, Int32Array, RecordBatch, StringArray, new_null_array,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::DataFusionError;
@@ -28,6 +28,7 @@ pub(super) static LIVE: &[(&str, Make)] = &[
     ("pg_roles", pg_roles),
     ("pg_user", pg_user),
     ("pg_settings", pg_settings),
+    ("pg_extension", pg_extension),
 ];
 
 /// Columns that are being put together.
@@ -85,6 +86,15 @@ impl Columns {
         names.iter().fold(self, |c, name| c.maybe(name, std::iter::repeat_n(None, rows)))
     }
 
+    /// Lists that are NULL: privileges and options.
+    fn no_lists(self, names: &[&str]) -> Self {
+        let list = DataType::new_list(DataType::Utf8, true);
+        let rows = self.rows;
+        names
+            .iter()
+            .fold(self, |c, name| c.add(Field::new(*name, list.clone(), true), new_null_array(&list, rows)))
+    }
+
     fn int4s(self, names: &[&str], value: i32) -> Self {
         let rows = self.rows;
         names.iter().fold(self, |c, name| c.int4(name, std::iter::repeat_n(value, rows)))
@@ -134,7 +144,8 @@ fn pg_class(seen: &Seen) -> Result<RecordBatch, DataFusionError> {
         .bools(&["relispartition"], false)
         .oids(&["relrewrite"], 0)
         .int4s(&["relfrozenxid", "relminmxid"], 0)
-        .nulls(&["relacl", "reloptions", "relpartbound"])
+        .no_lists(&["relacl", "reloptions"])
+        .nulls(&["relpartbound"])
         .batch()
 }
 
@@ -167,7 +178,8 @@ fn pg_attribute(seen: &Seen) -> Result<RecordBatch, DataFusionError> {
         .bools(&["attislocal"], true)
         .int4s(&["attinhcount"], 0)
         .oids(&["attcollation"], 0)
-        .nulls(&["attacl", "attoptions", "attfdwoptions", "attmissingval"])
+        .no_lists(&["attacl", "attoptions", "attfdwoptions"])
+        .nulls(&["attmissingval"])
         .batch()
 }
 
@@ -185,7 +197,7 @@ fn pg_namespace(seen: &Seen) -> Result<RecordBatch, DataFusionError> {
         .oid("oid", kind::OID, seen.schemas.iter().map(|s| s.oid))
         .text("nspname", seen.schemas.iter().map(|s| s.name.as_str()))
         .oids(&["nspowner"], OWNER)
-        .nulls(&["nspacl"])
+        .no_lists(&["nspacl"])
         .batch()
 }
 
@@ -204,7 +216,8 @@ fn pg_database(seen: &Seen) -> Result<RecordBatch, DataFusionError> {
         .int4s(&["datfrozenxid", "datminmxid"], 0)
         .oids(&["dattablespace"], 1663)
         .texts(&["datcollate", "datctype"], "C")
-        .nulls(&["daticulocale", "datcollversion", "datacl"])
+        .nulls(&["daticulocale", "datcollversion"])
+        .no_lists(&["datacl"])
         .batch()
 }
 
@@ -257,7 +270,7 @@ fn pg_roles(seen: &Seen) -> Result<RecordBatch, DataFusionError> {
         .texts(&["rolpassword"], "********")
         .nulls(&["rolvaliduntil"])
         .bools(&["rolbypassrls"], false)
-        .nulls(&["rolconfig"])
+        .no_lists(&["rolconfig"])
         .oids(&["oid"], OWNER)
         .batch()
 }
@@ -270,7 +283,20 @@ fn pg_user(seen: &Seen) -> Result<RecordBatch, DataFusionError> {
         .bools(&["usesuper"], true)
         .bools(&["userepl", "usebypassrls"], false)
         .texts(&["passwd"], "********")
-        .nulls(&["valuntil", "useconfig"])
+        .nulls(&["valuntil"])
+        .no_lists(&["useconfig"])
+        .batch()
+}
+
+/// There are none; clients ask which there are.
+fn pg_extension(_: &Seen) -> Result<RecordBatch, DataFusionError> {
+    Columns::of(0)
+        .oids(&["oid"], 0)
+        .texts(&["extname"], "")
+        .oids(&["extowner", "extnamespace"], 0)
+        .bools(&["extrelocatable"], false)
+        .texts(&["extversion"], "")
+        .no_lists(&["extconfig", "extcondition"])
         .batch()
 }
 

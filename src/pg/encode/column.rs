@@ -3,14 +3,15 @@
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array,
-    Decimal256Array, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, IntervalMonthDayNanoArray,
-    LargeStringArray, ListArray, StringArray, StringViewArray, StructArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray,
+    Decimal256Array, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
+    IntervalMonthDayNanoArray, LargeStringArray, ListArray, StringArray, StringViewArray, StructArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    Int64Type, IntervalMonthDayNanoType, IntervalUnit, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -110,10 +111,9 @@ impl Column {
             D::Time32(_) | D::Time64(_) => usual(D::Time64(TimeUnit::Microsecond))?,
             D::Timestamp(_, zone) => usual(D::Timestamp(TimeUnit::Microsecond, zone.clone()))?,
             D::Interval(_) | D::Duration(_) => usual(D::Interval(IntervalUnit::MonthDayNano))?,
-            D::LargeList(item)
-            | D::FixedSizeList(item, _)
-            | D::ListView(item)
-            | D::LargeListView(item) => usual(D::List(item.clone()))?,
+            D::LargeList(item) | D::FixedSizeList(item, _) | D::ListView(item) | D::LargeListView(item) => {
+                usual(D::List(item.clone()))?
+            }
             D::Dictionary(_, values) => usual((**values).clone())?,
             D::RunEndEncoded(_, values) => usual(values.data_type().clone())?,
             D::Map(..) | D::Union(..) => Column::Other(array.clone()),
@@ -258,7 +258,11 @@ impl Column {
                 }
             }
             // Text is the same in both forms.
-            Column::Null | Column::Text(_) | Column::LargeText(_) | Column::TextView(_) | Column::Other(_) => {
+            Column::Null
+            | Column::Text(_)
+            | Column::LargeText(_)
+            | Column::TextView(_)
+            | Column::Other(_) => {
                 self.text(row, style, out)?;
             }
         }
