@@ -1,10 +1,16 @@
 //! The composition root: what each subcommand puts together.
 
+mod front;
+mod refresh;
+mod serve;
 mod sql;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use crate::error::Result;
+
+pub use front::Front;
 
 /// Exact rollups and top-K over a data lake.
 #[derive(Debug, Parser)]
@@ -20,11 +26,22 @@ pub struct Cli {
 pub enum Command {
     /// Run SQL against a warehouse, without a server
     Sql(sql::Arguments),
+    /// Serve a warehouse to PostgreSQL clients, and keep its views fresh
+    Serve(serve::Arguments),
 }
 
 /// Runs a command line to its end.
 pub async fn run(cli: Cli) -> Result<()> {
+    log();
     match cli.command {
         Command::Sql(arguments) => sql::run(arguments).await,
+        Command::Serve(arguments) => serve::run(arguments).await,
     }
+}
+
+/// Text on standard error; `RUST_LOG` says how much.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,toplake=info"));
+    // A program that embeds this may have a subscriber of its own.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

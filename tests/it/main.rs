@@ -1,4 +1,5 @@
 //! The one integration binary: every test binary links the whole engine.
 
-mod protocol;
 mod formula;
+mod pg;
+mod protocol;
