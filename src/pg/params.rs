@@ -124,11 +124,50 @@ fn from_text(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, Failure
         DataType::Utf8 => Ok(ScalarValue::from(text)),
         DataType::Binary => bytea(text).map(|b| ScalarValue::Binary(Some(b))),
         DataType::Decimal128(..) => decimal(trimmed),
-        data_type => ScalarValue::from(trimmed).cast_to(&data_type).map_err(|_| {
-            let message = format!("invalid input syntax for type {}: \"{text}\"", wire.name());
-            Failure::new(state::INVALID_TEXT, message)
-        }),
+        DataType::Interval(_) => match interval(trimmed) {
+            Some(interval) => Ok(ScalarValue::IntervalMonthDayNano(Some(interval))),
+            None => scalar(wire, trimmed, &data_type),
+        },
+        data_type => scalar(wire, trimmed, &data_type),
     }
+}
+
+fn scalar(wire: &Type, text: &str, data_type: &DataType) -> Result<ScalarValue, Failure> {
+    ScalarValue::from(text).cast_to(data_type).map_err(|_| {
+        let message = format!("invalid input syntax for type {}: \"{text}\"", wire.name());
+        Failure::new(state::INVALID_TEXT, message)
+    })
+}
+
+/// An interval as PostgreSQL writes it: `1 year 2 mons -3 days +04:05:06.7`.
+fn interval(text: &str) -> Option<IntervalMonthDayNano> {
+    let (mut months, mut days, mut nanoseconds) = (0i32, 0i32, 0i64);
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        let Some((hours, rest)) = word.split_once(':') else {
+            let number: i32 = word.parse().ok()?;
+            let months_each = match words.next()? {
+                "year" | "years" => 12,
+                "mon" | "mons" | "month" | "months" => 1,
+                "day" | "days" => {
+                    days = days.checked_add(number)?;
+                    continue;
+                }
+                _ => return None,
+            };
+            months = months.checked_add(number.checked_mul(months_each)?)?;
+            continue;
+        };
+        let (minutes, seconds) = rest.split_once(':').unwrap_or((rest, "0"));
+        let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+        let whole = hours.trim_start_matches(['-', '+']).parse::<i64>().ok()?.checked_mul(3600)?
+            + minutes.parse::<i64>().ok().filter(|m| *m < 60)? * 60
+            + seconds.parse::<i64>().ok().filter(|s| *s < 60)?;
+        let fraction: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+        let time = whole.checked_mul(1_000_000_000)?.checked_add(fraction)?;
+        nanoseconds = nanoseconds.checked_add(if hours.starts_with('-') { -time } else { time })?;
+    }
+    Some(IntervalMonthDayNano { months, days, nanoseconds })
 }
 
 /// A list of items that are NULL where unknown.
@@ -174,7 +213,7 @@ fn bytea(text: &str) -> Result<Vec<u8>, Failure> {
     let invalid = || Failure::new(state::INVALID_TEXT, "invalid input syntax for type bytea");
     if let Some(hex) = text.strip_prefix("\\x") {
         let hex: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        if hex.len() % 2 != 0 {
+        if !hex.len().is_multiple_of(2) {
             return Err(invalid());
         }
         let pairs = hex.chunks(2).map(|pair| {
@@ -381,10 +420,15 @@ mod tests {
         assert_eq!(text(Type::BYTEA, "a\\\\\\001").unwrap(), ScalarValue::Binary(Some(b"a\\\x01".to_vec())));
         assert_eq!(text(Type::NUMERIC, "-1.250").unwrap(), ScalarValue::Decimal128(Some(-1250), 38, 3));
         assert_eq!(text(Type::DATE, "2000-01-01").unwrap(), ScalarValue::Date32(Some(10_957)));
-        assert_eq!(
-            text(Type::INTERVAL, "1 mon 2 days 03:04:05").unwrap(),
-            ScalarValue::new_interval_mdn(1, 2, 11_045_000_000_000)
-        );
+        for (shown, months, days, nanoseconds) in [
+            ("1 mon 2 days 03:04:05", 1, 2, 11_045_000_000_000),
+            ("1 year 2 mons -3 days +00:00:00.7", 14, -3, 700_000_000),
+            ("-00:00:01.000001", 0, 0, -1_000_001_000),
+            ("2 weeks", 0, 14, 0),
+        ] {
+            let interval = ScalarValue::new_interval_mdn(months, days, nanoseconds);
+            assert_eq!(text(Type::INTERVAL, shown).unwrap(), interval, "{shown}");
+        }
         assert_eq!(
             text(Type::TIMESTAMPTZ, "2024-07-01 02:00:00").unwrap(),
             text(Type::TIMESTAMPTZ, "2024-07-01 00:00:00+00").unwrap()

@@ -1,4 +1,5 @@
 //! The PostgreSQL front end over a plain DataFusion session, with real clients.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod engine;
 mod extended;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{CancelToken, Client, NoTls, SimpleQueryMessage};
 
 use self::engine::TestEngine;
 
@@ -74,4 +75,14 @@ async fn text(client: &Client, sql: &str) -> String {
 async fn sqlstate(client: &Client, sql: &str) -> String {
     let error = client.simple_query(sql).await.expect_err(sql);
     error.code().unwrap_or_else(|| panic!("{sql}: {error}")).code().to_owned()
+}
+
+/// Cancels what runs, again and again: a request that comes before its statement is lost, as it should be.
+fn keep_cancelling(token: CancelToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let _ = token.cancel_query(NoTls).await;
+        }
+    })
 }

@@ -6,7 +6,7 @@
 //! the few things in them that the engine cannot plan.
 //!
 //! A relation is a table (`r`), a view (`v`) or a materialized view (`m`). A provider says which by
-//! [`TableProvider::table_type`](datafusion::catalog::TableProvider::table_type), and a materialized view is one whose
+//! [`TableProvider::table_type`], and a materialized view is one whose
 //! [`get_table_definition`](datafusion::catalog::TableProvider::get_table_definition) begins with
 //! `CREATE MATERIALIZED VIEW`.
 

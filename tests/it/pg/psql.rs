@@ -144,7 +144,7 @@ async fn it_runs_files() {
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
     assert!(out.contains("BEGIN\n n \n---\n 1\n(1 row)\n\nCOMMIT\n"), "{out}");
-    // Part of the rows at a time, through a cursor of its own, is what FETCH_COUNT asks for.
+    // The first error ends it, and names its line.
     std::fs::write(&file, "SELEC 1;\nSELECT 2 AS two;\n").unwrap();
     let output = run(&server, &["-v", "ON_ERROR_STOP=1", "-f", file.to_str().unwrap()]).unwrap();
     assert_eq!(output.status.code(), Some(3));

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use super::engine::OPEN;
-use super::{Server, sqlstate, text, texts};
+use super::{Server, keep_cancelling, sqlstate, text, texts};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_statements_in_one_string() {
@@ -40,7 +40,7 @@ async fn several_statements_in_one_string() {
     assert_eq!(text(&client, "SELECT max(a) FROM t").await, "3");
     let error = client.simple_query("SELECT 'é'; SELECT * FORM t").await.unwrap_err();
     let position = error.as_db_error().unwrap().position().cloned();
-    assert_eq!(position, Some(tokio_postgres::error::ErrorPosition::Original(27 - 0)), "{error:?}");
+    assert_eq!(position, Some(tokio_postgres::error::ErrorPosition::Original(27)), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,12 +131,10 @@ async fn a_statement_is_cancelled() {
     let client = server.connect().await;
     let cancel = client.cancel_token();
     let started = Instant::now();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        cancel.cancel_query(NoTls).await.unwrap();
-    });
+    let cancelling = keep_cancelling(cancel);
     assert_eq!(sqlstate(&client, "SELECT 1 AS slow_rows").await, "57014");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    cancelling.abort();
+    assert!(started.elapsed() < Duration::from_secs(20));
     assert_eq!(text(&client, "SELECT 2").await, "2");
 
     // A request that comes too late does no harm, nor one with a wrong secret.
@@ -155,7 +153,7 @@ async fn a_statement_has_only_so_much_time() {
         let error = error.as_db_error().unwrap();
         assert_eq!(error.code().code(), "57014");
         assert_eq!(error.message(), "canceling statement due to statement timeout");
-        assert!(started.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(20));
         // In the extended protocol too.
         assert_eq!(client.query(sql, &[]).await.unwrap_err().code().unwrap().code(), "57014");
     }
