@@ -1,5 +1,6 @@
 //! The composition root: what each subcommand puts together.
 
+mod demo;
 mod front;
 mod refresh;
 mod serve;
@@ -24,6 +25,8 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Try it: sample sales, history and live, in a warehouse of their own, and the server over it
+    Demo(demo::Arguments),
     /// Run SQL against a warehouse, without a server
     Sql(sql::Arguments),
     /// Serve a warehouse to PostgreSQL clients, and keep its views fresh
@@ -34,6 +37,7 @@ pub enum Command {
 pub async fn run(cli: Cli) -> Result<()> {
     log();
     match cli.command {
+        Command::Demo(arguments) => demo::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Serve(arguments) => serve::run(arguments).await,
     }
