@@ -1,6 +1,7 @@
 //! toplake: exact rollups and top-K over a data lake.
 pub mod app;
 pub mod catalog;
+pub mod demo;
 pub mod error;
 pub mod lake;
 pub mod leaderboard;

@@ -1,0 +1,4 @@
+//! The demo: sample events that look like a shop's.
+
+pub mod generator;
+mod random;
