@@ -15,9 +15,11 @@
 //! | [`jobs`] | a timer that runs jobs and knows nothing of what they do |
 //! | [`statement`] | statements: parse, plan, run |
 //! | [`pg`] | the PostgreSQL front end |
+//! | [`demo`] | sample sales |
 //! | [`app`] | what each subcommand puts together |
 pub mod app;
 pub mod catalog;
+pub mod demo;
 pub mod error;
 pub mod jobs;
 pub mod lake;

@@ -7,15 +7,28 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use super::events::EventsTable;
+use super::schemas::CATALOG;
 use crate::error::{Error, Result};
 use crate::lake::store::Store;
 use crate::lake::table::Table;
 
 /// Opens the table that a CREATE EXTERNAL TABLE statement describes.
 pub async fn open(state: &SessionState, sql: &str) -> Result<Arc<dyn TableProvider>> {
-    match state.create_logical_plan(sql).await? {
+    let options = &state.config().options().sql_parser;
+    let mut statement = state.sql_to_statement(sql, &options.dialect)?;
+    // Planning looks up the name that is to be created, which would open this table again, without end: in a schema that
+    // nobody has there is nothing to look up.
+    if let Statement::CreateExternalTable(create) = &mut statement
+        && let Some(name) = create.name.0.pop()
+    {
+        let nowhere = |part: &str| ObjectNamePart::Identifier(Ident::new(part));
+        create.name = ObjectName(vec![nowhere(CATALOG), nowhere("_external"), name]);
+    }
+    match state.statement_to_plan(statement).await? {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => provider(state, &create).await,
         _ => Err(Error::corrupt("the definition of an external table is not CREATE EXTERNAL TABLE")),
     }
