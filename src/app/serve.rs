@@ -26,7 +26,7 @@ pub struct Arguments {
 
 /// What a server listens on and how often it refreshes.
 #[derive(Debug, Clone, Args)]
-pub struct Server {
+pub(super) struct Server {
     /// Where PostgreSQL clients connect; without users configured only a loopback address is allowed
     #[arg(long, env = "TOPLAKE_LISTEN", default_value = "127.0.0.1:7432", value_name = "ADDRESS")]
     pub(super) listen: SocketAddr,

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
+
 use super::generator::Generator;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
@@ -67,7 +69,7 @@ impl Feed {
             let begin = from + span * chunk as i64;
             let end = if chunk + 1 == chunks { to } else { begin + span };
             let rows = (rows * (chunk + 1) / chunks) - (rows * chunk / chunks);
-            self.make(end, move |generator| generator.backfill(begin, end, rows).collect::<Result<Vec<_>, _>>()).await?;
+            self.make(end, move |generator| generator.backfill(begin, end, rows).collect()).await?;
             done += rows;
             progress(done);
         }
@@ -80,10 +82,9 @@ impl Feed {
     }
 
     /// Generates off the runtime's threads and commits.
-    async fn make<F, E>(&mut self, through: i64, make: F) -> Result<()>
+    async fn make<F>(&mut self, through: i64, make: F) -> Result<()>
     where
-        F: FnOnce(&mut Generator) -> Result<Vec<datafusion::arrow::array::RecordBatch>, E> + Send + 'static,
-        E: Into<Error> + Send + 'static,
+        F: FnOnce(&mut Generator) -> Result<Vec<RecordBatch>> + Send + 'static,
     {
         let mut generator = self.generator.take().ok_or_else(|| Error::internal("the generator is gone"))?;
         let made = tokio::task::spawn_blocking(move || {
@@ -94,7 +95,7 @@ impl Feed {
         self.generator = Some(generator);
         let now = self.table.update().await?;
         let mut writer = FileWriter::new(self.table.store(), Arc::clone(&now.schema), None);
-        for batch in made.map_err(Into::into)? {
+        for batch in made? {
             writer.write(&batch).await?;
         }
         let mut change = Change::new(CommitKind::Append, "DEMO", &now);
