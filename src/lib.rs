@@ -2,6 +2,7 @@
 pub mod app;
 pub mod catalog;
 pub mod error;
+pub mod ingest;
 pub mod lake;
 pub mod leaderboard;
 pub mod rollup;

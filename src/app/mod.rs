@@ -1,5 +1,6 @@
 //! The composition root: what each subcommand puts together.
 
+mod ingest;
 mod sql;
 
 use clap::{Parser, Subcommand};
@@ -20,11 +21,15 @@ pub struct Cli {
 pub enum Command {
     /// Run SQL against a warehouse, without a server
     Sql(sql::Arguments),
+    /// Bring rows into a table
+    #[command(subcommand)]
+    Ingest(ingest::Ingest),
 }
 
 /// Runs a command line to its end.
 pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Sql(arguments) => sql::run(arguments).await,
+        Command::Ingest(source) => ingest::run(source).await,
     }
 }
