@@ -15,8 +15,7 @@ use crate::lake::committer::{Change, Position};
 use crate::lake::pin::Pins;
 use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::Snapshot;
-use crate::lake::writer::FileWriter;
-use crate::rollup::fold::discard;
+use crate::lake::writer::{FileWriter, discard};
 use crate::session::pin_all;
 
 /// Times a refresh is run again after losing to another.

@@ -12,6 +12,7 @@
 //! | [`catalog`] | what a warehouse holds, as catalogs of the engine |
 //! | [`session`] | the one place that makes a session of the engine |
 //! | [`leaderboard`] | refreshing snapshot views |
+//! | [`ingest`] | files into events tables, each once |
 //! | [`jobs`] | a timer that runs jobs and knows nothing of what they do |
 //! | [`statement`] | statements: parse, plan, run |
 //! | [`pg`] | the PostgreSQL front end |
@@ -21,6 +22,7 @@ pub mod app;
 pub mod catalog;
 pub mod demo;
 pub mod error;
+pub mod ingest;
 pub mod jobs;
 pub mod lake;
 pub mod leaderboard;

@@ -2,8 +2,10 @@
 
 mod demo;
 mod front;
+mod ingest;
 mod refresh;
 mod serve;
+
 mod sql;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +33,9 @@ pub enum Command {
     Sql(sql::Arguments),
     /// Serve a warehouse to PostgreSQL clients, and keep its views fresh
     Serve(serve::Arguments),
+    /// Bring rows into a table
+    #[command(subcommand)]
+    Ingest(ingest::Ingest),
 }
 
 /// Runs a command line to its end.
@@ -40,6 +45,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Ingest(source) => ingest::run(source).await,
     }
 }
 
