@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
@@ -88,7 +88,12 @@ impl TableProvider for EventsTable {
         if op != InsertOp::Append {
             return Err(Error::not_supported("only INSERT INTO is possible, not OVERWRITE").into());
         }
-        let sink = Sink { table: Arc::clone(&self.table), schema: self.schema(), options: self.options.clone() };
+        let sink = Sink {
+            table: Arc::clone(&self.table),
+            schema: self.schema(),
+            input: nullable(&self.schema),
+            options: self.options.clone(),
+        };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }
@@ -98,7 +103,14 @@ impl TableProvider for EventsTable {
 struct Sink {
     table: Arc<Table>,
     schema: SchemaRef,
+    /// What is taken in: NULLs everywhere, so that it is the table that refuses them, and names the column.
+    input: SchemaRef,
     options: TableOptions,
+}
+
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 impl DisplayAs for Sink {
@@ -110,7 +122,7 @@ impl DisplayAs for Sink {
 #[async_trait]
 impl DataSink for Sink {
     fn schema(&self) -> &SchemaRef {
-        &self.schema
+        &self.input
     }
 
     async fn write_all(&self, data: SendableRecordBatchStream, _: &Arc<TaskContext>) -> EngineResult<u64> {

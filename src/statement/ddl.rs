@@ -228,6 +228,9 @@ impl Session {
     }
 
     async fn drop_object(&self, object: ObjectType, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+        if !matches!(object, ObjectType::Table | ObjectType::View | ObjectType::MaterializedView) {
+            return Err(Error::not_supported(format!("DROP {object} is not possible")));
+        }
         let Some(table) = self.warehouse.table(name).await? else {
             return if if_exists {
                 Ok(())
@@ -240,8 +243,7 @@ impl Session {
         let fits = match object {
             ObjectType::Table => matches!(kind, ObjectKind::Table | ObjectKind::External),
             ObjectType::View => kind == ObjectKind::View,
-            ObjectType::MaterializedView => matches!(kind, ObjectKind::Rollup | ObjectKind::Leaderboard),
-            other => return Err(Error::not_supported(format!("DROP {other} is not possible"))),
+            _ => matches!(kind, ObjectKind::Rollup | ObjectKind::Leaderboard),
         };
         if !fits {
             return Err(Error::wrong_object_type(format!("'{name}' is a {}", kind.sql_name()))
