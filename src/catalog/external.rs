@@ -7,6 +7,8 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use super::events::EventsTable;
 use crate::error::{Error, Result};
@@ -15,7 +17,15 @@ use crate::lake::table::Table;
 
 /// Opens the table that a CREATE EXTERNAL TABLE statement describes.
 pub async fn open(state: &SessionState, sql: &str) -> Result<Arc<dyn TableProvider>> {
-    match state.create_logical_plan(sql).await? {
+    let dialect = state.config().options().sql_parser.dialect;
+    let mut statement = state.sql_to_statement(sql, &dialect)?;
+    if let Statement::CreateExternalTable(create) = &mut statement {
+        // The engine looks the statement's own table up, which would open it again, and again.
+        let nowhere = || ObjectNamePart::Identifier(Ident::new("nowhere"));
+        let name = create.name.0.pop().ok_or_else(|| Error::corrupt("an external table has no name"))?;
+        create.name = ObjectName(vec![nowhere(), nowhere(), name]);
+    }
+    match state.statement_to_plan(statement).await? {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => provider(state, &create).await,
         _ => Err(Error::corrupt("the definition of an external table is not CREATE EXTERNAL TABLE")),
     }
