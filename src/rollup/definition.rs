@@ -12,7 +12,7 @@ use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, cast, col,
+    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, Volatility, cast, col,
 };
 use toplake_udfs::time_bucket::{BucketWidth, Bucketing};
 
@@ -78,6 +78,9 @@ impl Definition {
             finer.only_bucket_and_keys(filter, "WHERE")?;
         }
         let group = &parts.aggregate.group_expr;
+        if let SourceKind::Rollup(finer) = source {
+            group.iter().try_for_each(|expr| finer.only_bucket_and_keys(expr, "GROUP BY"))?;
+        }
         let outputs = parts.outputs()?;
         let (bucket_group, bucketing) = find_bucket(group, &time, parts.aggregate.input.schema())?;
         let mut bucket = None;
@@ -377,7 +380,7 @@ fn no_volatile(plan: &LogicalPlan) -> Result<()> {
     plan.apply(|node| {
         for expr in node.expressions() {
             expr.apply(|e| {
-                if e.is_volatile_node() {
+                if varies(e) {
                     found = Some(shown(e));
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -388,6 +391,15 @@ fn no_volatile(plan: &LogicalPlan) -> Result<()> {
     match found {
         Some(call) => Err(not_a_rollup(&format!("{call} gives another result each time"))),
         None => Ok(()),
+    }
+}
+
+/// Whether a function may give another result at another time: by chance, by the clock, or by what a table has.
+fn varies(expr: &Expr) -> bool {
+    match expr {
+        Expr::ScalarFunction(call) => call.func.signature().volatility != Volatility::Immutable,
+        Expr::AggregateFunction(call) => call.func.signature().volatility != Volatility::Immutable,
+        _ => false,
     }
 }
 
