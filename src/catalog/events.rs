@@ -90,8 +90,8 @@ impl TableProvider for EventsTable {
         }
         let sink = Sink {
             table: Arc::clone(&self.table),
-            schema: self.schema(),
-            input: nullable(&self.schema),
+            schema: nullable(&self.schema),
+            stored: self.schema(),
             options: self.options.clone(),
         };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
@@ -102,9 +102,9 @@ impl TableProvider for EventsTable {
 #[derive(Debug)]
 struct Sink {
     table: Arc<Table>,
-    schema: SchemaRef,
     /// What is taken in: NULLs everywhere, so that it is the table that refuses them, and names the column.
-    input: SchemaRef,
+    schema: SchemaRef,
+    stored: SchemaRef,
     options: TableOptions,
 }
 
@@ -122,12 +122,12 @@ impl DisplayAs for Sink {
 #[async_trait]
 impl DataSink for Sink {
     fn schema(&self) -> &SchemaRef {
-        &self.input
+        &self.schema
     }
 
     async fn write_all(&self, data: SendableRecordBatchStream, _: &Arc<TaskContext>) -> EngineResult<u64> {
         let name = self.table.name();
-        append(&self.table, &self.schema, &self.options, data)
+        append(&self.table, &self.stored, &self.options, data)
             .await
             .map_err(|e| DataFusionError::from(e.context(format!("table '{name}'"))))
     }

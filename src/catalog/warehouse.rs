@@ -184,7 +184,7 @@ impl Warehouse {
     pub async fn rollup(self: &Arc<Self>, name: &str) -> Result<Arc<Rollup>> {
         match self.require(name).await? {
             Object::Rollup(table) => Ok(Arc::clone(table.rollup())),
-            other => Err(Error::wrong_object_type(format!("'{name}' is a {}, not a rollup", other.kind().sql_name()))),
+            other => Err(Error::wrong_object_type(format!("'{name}' is {}, not a rollup", other.kind().with_article()))),
         }
     }
 
@@ -279,7 +279,7 @@ impl Warehouse {
                     .with_hint("create the table WITH (time_column = '…')")),
             },
             Object::Rollup(finer) => Ok(Source::Rollup(Arc::clone(finer.rollup()))),
-            other => Err(refuse(format!("its source '{name}' is a {}", other.kind().sql_name()))),
+            other => Err(refuse(format!("its source '{name}' is {}", other.kind().with_article()))),
         }
     }
 

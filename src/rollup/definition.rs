@@ -18,7 +18,7 @@ use toplake_udfs::time_bucket::{BucketWidth, Bucketing};
 
 use crate::error::{Error, Result};
 use crate::lake::range::TimeRanges;
-use crate::lake::schema::storable;
+use crate::lake::schema::{distinct_names, storable};
 
 /// Aggregates that a rollup may have, each with the function that merges its results.
 const MERGES: &[(&str, &str)] = &[
@@ -99,6 +99,7 @@ impl Definition {
                 measures.push(Measure { index, merge: functions.udaf(merge)? });
             }
         }
+        distinct_names(&fields)?;
         let bucket = bucket.ok_or_else(|| not_a_rollup("the time bucket of GROUP BY is not in the SELECT list"))?;
         for (i, expr) in group.iter().enumerate() {
             if !outputs.iter().any(|(_, output)| *output == i) {

@@ -79,7 +79,7 @@ impl Session {
             let rows = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
             match self.warehouse.require(&name).await? {
                 Object::Table(events) => append(events.table(), &events.table().snapshot().schema, &options, rows).await,
-                other => Err(Error::conflict(format!("'{name}' has become a {}", other.kind().sql_name()))),
+                other => Err(Error::conflict(format!("'{name}' has become {}", other.kind().with_article()))),
             }
         };
         match filled.await {
@@ -150,7 +150,7 @@ impl Session {
             Object::Leaderboard(board) => {
                 leaderboard::refresh(&self.warehouse, &board, &self.ctx.state()).await.map(|r| r.rows)
             }
-            other => Err(Error::conflict(format!("'{name}' has become a {}", other.kind().sql_name()))),
+            other => Err(Error::conflict(format!("'{name}' has become {}", other.kind().with_article()))),
         };
         match filled {
             Ok(rows) => Ok(Outcome::Done { tag: "SELECT".into(), rows: Some(rows) }),
@@ -192,7 +192,7 @@ impl Session {
         if or_replace {
             let there = self.warehouse.require(name).await?.kind();
             if there.sql_name() != kind.sql_name() {
-                return Err(Error::wrong_object_type(format!("'{name}' is a {}", there.sql_name())));
+                return Err(Error::wrong_object_type(format!("'{name}' is {}", there.with_article())));
             }
             self.refuse_rollups_over(name).await?;
             self.warehouse.replace(name, &new).await?;
@@ -246,7 +246,7 @@ impl Session {
             _ => matches!(kind, ObjectKind::Rollup | ObjectKind::Leaderboard),
         };
         if !fits {
-            return Err(Error::wrong_object_type(format!("'{name}' is a {}", kind.sql_name()))
+            return Err(Error::wrong_object_type(format!("'{name}' is {}", kind.with_article()))
                 .with_hint(format!("DROP {} {name}", kind.sql_name().trim_start_matches("external ").to_uppercase())));
         }
         let dependents = self.warehouse.dependents(name).await?;

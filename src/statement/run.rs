@@ -137,8 +137,8 @@ impl Session {
             }
             other => {
                 return Err(Error::wrong_object_type(format!(
-                    "'{name}' is a {}, not a materialized view",
-                    other.kind().sql_name()
+                    "'{name}' is {}, not a materialized view",
+                    other.kind().with_article()
                 )));
             }
         }
