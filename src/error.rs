@@ -269,6 +269,9 @@ impl From<DataFusionError> for Error {
                 ArrowError::ExternalError(inner) => DataFusionError::External(inner).into(),
                 ArrowError::DivideByZero => Error::new(Kind::DivisionByZero, "division by zero"),
                 ArrowError::ArithmeticOverflow(m) => Error::new(Kind::OutOfRange, m),
+                ArrowError::CastError(m) | ArrowError::InvalidArgumentError(m) if is_out_of_range(&m) => {
+                    Error::new(Kind::OutOfRange, lower_first(first_line(&m)))
+                }
                 ArrowError::CastError(m) | ArrowError::ParseError(m) => Error::invalid_value(first_line(&m)),
                 ArrowError::InvalidArgumentError(m) => Error::invalid_input(first_line(&m)),
                 other => Error::internal(first_line(&other.to_string())).with_source(other),
@@ -330,6 +333,13 @@ fn plan(message: &str) -> Error {
 fn syntax(message: &str) -> Error {
     let message = message.trim_start_matches("sql parser error: ").trim_start_matches("ParserError(");
     Error::syntax(lower_first(first_line(message.trim_matches(['"', ')']))))
+}
+
+/// Arrow says `Can't cast value 40000 to type Int16` of a number, and `Cannot cast string …` of a text.
+fn is_out_of_range(message: &str) -> bool {
+    message.starts_with("Can't cast value")
+        || message.contains("is too large to store in a Decimal")
+        || message.contains("is too small to store in a Decimal")
 }
 
 fn first_line(s: &str) -> &str {

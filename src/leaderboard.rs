@@ -16,10 +16,10 @@ use crate::lake::pin::Pins;
 use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::writer::{FileWriter, discard};
-use crate::session::pin_all;
+use crate::session::{depends_on_pins_only, pin_all};
 
-/// Times a refresh is run again after losing to another.
-const TRIES: usize = 5;
+/// Times a refresh is run again after losing to another that had not read all that it has to show.
+const TRIES: usize = 20;
 
 /// What a refresh has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +30,12 @@ pub struct Refreshed {
     pub committed: bool,
 }
 
-/// Refreshes a leaderboard. Does nothing if what it reads has not changed since the last refresh.
+/// Refreshes a leaderboard: afterwards it shows all that was there when the refresh began. Does nothing if what it reads
+/// has not changed since the last refresh, or if another has shown it meanwhile.
 pub async fn refresh(warehouse: &Arc<Warehouse>, board: &LeaderboardTable, state: &SessionState) -> Result<Refreshed> {
-    let mut last = None;
+    let (mut wanted, mut last) = (None, None);
     for _ in 0..TRIES {
-        match once(warehouse, board, state).await {
+        match once(warehouse, board, state, &mut wanted).await {
             Err(e) if e.kind() == Kind::Conflict => last = Some(e),
             done => return done,
         }
@@ -42,19 +43,28 @@ pub async fn refresh(warehouse: &Arc<Warehouse>, board: &LeaderboardTable, state
     Err(last.unwrap_or_else(|| Error::internal("no try was made")))
 }
 
-async fn once(warehouse: &Arc<Warehouse>, board: &LeaderboardTable, state: &SessionState) -> Result<Refreshed> {
+/// One try; the first sets the versions that are `wanted`.
+async fn once(
+    warehouse: &Arc<Warehouse>,
+    board: &LeaderboardTable,
+    state: &SessionState,
+    wanted: &mut Option<BTreeMap<String, i64>>,
+) -> Result<Refreshed> {
     let table = board.table();
     let now = table.update().await?;
     let mut state = state.clone();
     let pins = Pins::install(state.config_mut());
+    let views = warehouse.views_in(board.sql()).await?;
     let plan = warehouse.plan(board.sql(), now.option(keys::TIME_ZONE)).await?;
     pin_all(&plan, &pins).await?;
-    let sources = pins.versions();
-    if now.position(&refresh_app(&now)).is_some() && sources == last_sources(table, &now).await? {
-        return Ok(Refreshed { rows: now.rows().unwrap_or(0), committed: false });
-    }
+    let mut sources = pins.versions();
+    sources.extend(views);
+    let wanted = wanted.get_or_insert_with(|| sources.clone());
     let app = refresh_app(&now);
     let from = now.position(&app);
+    if from.is_some() && depends_on_pins_only(&plan)? && shows(&last_sources(table, &now).await?, wanted) {
+        return Ok(Refreshed { rows: now.rows().unwrap_or(0), committed: false });
+    }
     let mut change = Change::new(CommitKind::Replace, "REFRESH", &now);
     change.ranges = Some(TimeRanges::everything());
     change.removes = now.files.values().cloned().collect();
@@ -78,6 +88,11 @@ async fn once(warehouse: &Arc<Warehouse>, board: &LeaderboardTable, state: &Sess
 async fn run(state: &SessionState, plan: &LogicalPlan) -> Result<datafusion::execution::SendableRecordBatchStream> {
     let plan = state.create_physical_plan(plan).await?;
     Ok(datafusion::physical_plan::execute_stream(plan, state.task_ctx())?)
+}
+
+/// Whether a refresh that read `read` shows all that is in `wanted`. A table's versions never go back.
+fn shows(read: &BTreeMap<String, i64>, wanted: &BTreeMap<String, i64>) -> bool {
+    read.len() == wanted.len() && wanted.iter().all(|(name, version)| read.get(name).is_some_and(|read| read >= version))
 }
 
 /// The versions that the last refresh read.

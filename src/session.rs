@@ -4,12 +4,12 @@ use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::catalog::CatalogProviderList;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{ViewTable, source_as_provider};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::catalog::events::EventsTable;
@@ -35,7 +35,9 @@ impl Engine {
     /// fail.
     pub fn try_new(warehouse: Arc<Warehouse>, memory_limit: usize) -> Result<Self> {
         let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit), five());
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
+        // Without a list cache, which would never see a new file of an external table.
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_object_list_cache_limit(0).build_arc()?;
         let builder = SessionStateBuilder::new().with_config(config()).with_runtime_env(runtime);
         let base = plug(builder.with_default_features(), &warehouse)?.build();
         warehouse.set_planner(base.clone());
@@ -157,6 +159,26 @@ pub async fn pin_all(plan: &LogicalPlan, pins: &Pins) -> Result<()> {
     Ok(())
 }
 
+/// Whether the rows of a plan depend on nothing but the pinned versions of what it reads: not on files elsewhere, system
+/// tables, the clock or chance.
+pub fn depends_on_pins_only(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = Readers::default();
+    found.collect(plan)?;
+    Ok(!found.more)
+}
+
+/// Whether a function may give another result at another time for the same arguments. A watermark is that of its pinned
+/// table.
+fn varies(expr: &Expr) -> bool {
+    let volatility = match expr {
+        Expr::ScalarFunction(call) if call.func.name() == watermark::NAME => Volatility::Immutable,
+        Expr::ScalarFunction(call) => call.func.signature().volatility,
+        Expr::AggregateFunction(call) => call.func.signature().volatility,
+        _ => Volatility::Immutable,
+    };
+    volatility != Volatility::Immutable
+}
+
 /// What a plan reads.
 #[derive(Default)]
 struct Readers {
@@ -164,6 +186,8 @@ struct Readers {
     rollups: Vec<Arc<Rollup>>,
     tables: Vec<Arc<Table>>,
     watermarks: Vec<(Arc<Warehouse>, String)>,
+    /// Whether there is more that the rows depend on.
+    more: bool,
 }
 
 impl Readers {
@@ -172,6 +196,7 @@ impl Readers {
         plan.apply_with_subqueries(|node| {
             for expr in node.expressions() {
                 self.watermarks.extend(watermark::calls_in(&expr));
+                self.more |= expr.exists(|e| Ok(varies(e)))?;
             }
             if let LogicalPlan::TableScan(scan) = node
                 && let Ok(provider) = source_as_provider(&scan.source)
@@ -190,6 +215,8 @@ impl Readers {
                 self.leaderboards.push(Arc::clone(table.table()));
             } else if let Some(view) = any.downcast_ref::<ViewTable>() {
                 self.collect(view.logical_plan())?;
+            } else {
+                self.more = true;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::datasource::sink::{DataSink, DataSinkExec};
@@ -88,7 +88,12 @@ impl TableProvider for EventsTable {
         if op != InsertOp::Append {
             return Err(Error::not_supported("only INSERT INTO is possible, not OVERWRITE").into());
         }
-        let sink = Sink { table: Arc::clone(&self.table), schema: self.schema(), options: self.options.clone() };
+        let sink = Sink {
+            table: Arc::clone(&self.table),
+            schema: nullable(&self.schema),
+            stored: self.schema(),
+            options: self.options.clone(),
+        };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }
@@ -97,8 +102,15 @@ impl TableProvider for EventsTable {
 #[derive(Debug)]
 struct Sink {
     table: Arc<Table>,
+    /// What is taken in: NULLs everywhere, so that it is the table that refuses them, and names the column.
     schema: SchemaRef,
+    stored: SchemaRef,
     options: TableOptions,
+}
+
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 impl DisplayAs for Sink {
@@ -115,7 +127,7 @@ impl DataSink for Sink {
 
     async fn write_all(&self, data: SendableRecordBatchStream, _: &Arc<TaskContext>) -> EngineResult<u64> {
         let name = self.table.name();
-        append(&self.table, &self.schema, &self.options, data)
+        append(&self.table, &self.stored, &self.options, data)
             .await
             .map_err(|e| DataFusionError::from(e.context(format!("table '{name}'"))))
     }

@@ -43,6 +43,12 @@ impl ObjectKind {
         }
     }
 
+    /// What SQL calls one of them, for messages.
+    pub fn with_article(self) -> String {
+        let article = if self == ObjectKind::External { "an" } else { "a" };
+        format!("{article} {}", self.sql_name())
+    }
+
     /// Reads a configuration; a table that another writer made has no mark.
     pub fn of(configuration: &BTreeMap<String, String>) -> Self {
         let name = configuration.get(keys::KIND).map_or("table", String::as_str);

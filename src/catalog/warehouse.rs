@@ -73,7 +73,7 @@ impl Object {
 #[derive(Debug)]
 struct Entry {
     table: Arc<Table>,
-    /// `None` until it is asked for, and after the metadata changed.
+    /// `None` until it is asked for, and after the metadata changed; of a view always.
     built: RwLock<Option<(Arc<Metadata>, Object)>>,
 }
 
@@ -163,7 +163,10 @@ impl Warehouse {
                 return Ok(Some(object.clone()));
             }
             let object = self.build(name, &entry.table, &snapshot).await?;
-            *entry.built.write() = Some((Arc::clone(&snapshot.metadata), object.clone()));
+            // A view's plan has those of the views below it in it, which may be replaced at any time.
+            if !matches!(object, Object::View(_)) {
+                *entry.built.write() = Some((Arc::clone(&snapshot.metadata), object.clone()));
+            }
             Ok(Some(object))
         }
         .boxed()
@@ -181,7 +184,7 @@ impl Warehouse {
     pub async fn rollup(self: &Arc<Self>, name: &str) -> Result<Arc<Rollup>> {
         match self.require(name).await? {
             Object::Rollup(table) => Ok(Arc::clone(table.rollup())),
-            other => Err(Error::wrong_object_type(format!("'{name}' is a {}, not a rollup", other.kind().sql_name()))),
+            other => Err(Error::wrong_object_type(format!("'{name}' is {}, not a rollup", other.kind().with_article()))),
         }
     }
 
@@ -277,7 +280,7 @@ impl Warehouse {
                     .with_hint("create the table WITH (time_column = '…')")),
             },
             Object::Rollup(finer) => Ok(Source::Rollup(Arc::clone(finer.rollup()))),
-            other => Err(refuse(format!("its source '{name}' is a {}", other.kind().sql_name()))),
+            other => Err(refuse(format!("its source '{name}' is {}", other.kind().with_article()))),
         }
     }
 
@@ -360,6 +363,21 @@ impl Warehouse {
                 Ok(super::names_in(sql)?)
             }
         }
+    }
+
+    /// The versions of the views that a query reads, directly or through others.
+    pub async fn views_in(self: &Arc<Self>, sql: &str) -> Result<BTreeMap<String, i64>> {
+        let mut open = super::names_in(sql)?;
+        let mut found = BTreeMap::new();
+        while let Some(name) = open.pop() {
+            let Some(table) = self.table(&name).await? else { continue };
+            let snapshot = table.update().await?;
+            let is_view = ObjectKind::of(&snapshot.metadata.configuration) == ObjectKind::View;
+            if is_view && found.insert(name.clone(), snapshot.version).is_none() {
+                open.extend(self.sources(&name).await?);
+            }
+        }
+        Ok(found)
     }
 
     fn note(&self, name: &str, there: bool) {

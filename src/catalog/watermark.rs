@@ -103,7 +103,7 @@ pub fn of(name: &str, snapshot: &Snapshot) -> Result<Option<i64>> {
     let Some(column) = &options.time_column else {
         return Err(Error::wrong_object_type(format!("watermark: table '{name}' has no time_column")));
     };
-    let highest = snapshot.files.values().map(|f| f.stats(&snapshot.schema).time_bounds(column).map(|(_, highest)| highest));
+    let highest = snapshot.files.values().map(|f| f.stats(&snapshot.schema).highest_time_seen(column));
     let highest = highest.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
     Ok(highest.map(|t| t - options.allowed_lateness))
 }

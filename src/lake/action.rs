@@ -247,8 +247,8 @@ pub struct Remove {
 pub fn parse_lines(bytes: &[u8], place: &dyn std::fmt::Display) -> Result<Vec<Action>> {
     bytes
         .split(|b| *b == b'\n')
-        .filter(|line| !line.iter().all(u8::is_ascii_whitespace))
         .enumerate()
+        .filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace))
         .map(|(i, line)| {
             serde_json::from_slice(line)
                 .map_err(|e| Error::corrupt(format!("line {} of {place} is not a Delta action: {e}", i + 1)))

@@ -56,6 +56,12 @@ pub async fn load(table: &Store, at_most: Option<i64>) -> Result<Option<Snapshot
     if let Some(missing) = versions.iter().zip(from..).find(|(found, expected)| **found != *expected) {
         return Err(Error::corrupt(format!("there is no version {} in {}", missing.1, commit_path(table, missing.1))));
     }
+    if versions.is_empty()
+        && let Some(version) = replay.version()
+        && let Some(actions) = read_commit(table, version).await?
+    {
+        replay.dated(&actions);
+    }
     let mut commits = futures::stream::iter(versions)
         .map(|v| async move {
             let actions = read_commit(table, v).await?;

@@ -68,14 +68,18 @@ pub fn storable_schema(schema: &Schema) -> Result<SchemaRef> {
         Ok(Field::new(f.name(), storable(f.data_type(), f.name())?, f.is_nullable() || f.data_type().is_null()))
     });
     let fields = fields.collect::<Result<Vec<_>>>()?;
-    let mut seen = std::collections::HashSet::new();
-    for f in &fields {
-        if !seen.insert(f.name().to_lowercase()) {
-            return Err(Error::invalid_input(format!("two columns are named '{}'", f.name()))
-                .with_hint("give one of them another name with AS"));
-        }
-    }
+    distinct_names(&fields)?;
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Refuses two columns of one name; in Delta, names that differ only in case are the same.
+pub fn distinct_names(fields: &[Field]) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    match fields.iter().find(|f| !seen.insert(f.name().to_lowercase())) {
+        Some(f) => Err(Error::invalid_input(format!("two columns are named '{}'", f.name()))
+            .with_hint("give one of them another name with AS")),
+        None => Ok(()),
+    }
 }
 
 /// Arrow → Delta's JSON.

@@ -155,6 +155,12 @@ impl Replay {
         self.version = Some(version);
     }
 
+    /// Takes the time of the commit that is reached, which a checkpoint does not keep.
+    pub fn dated(&mut self, actions: &[Action]) {
+        let info = actions.iter().find_map(|a| a.commit_info.as_ref());
+        self.timestamp = info.map_or(self.timestamp, |info| info.timestamp);
+    }
+
     /// Takes one commit and says what it was.
     pub fn commit(&mut self, version: i64, actions: Vec<Action>) -> Commit {
         let mut commit = Commit {

@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 /// Strings are cut to this many characters in statistics; a cut maximum is rounded up.
 const MAX_CHARS: usize = 64;
 
+/// Microseconds that a time may lose where a writer cuts it to milliseconds.
+const CUT: i64 = 999;
+
 /// Bounds of one column in one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnStats {
@@ -76,6 +79,14 @@ impl FileStats {
             _ => None,
         }
     }
+
+    /// A time that the file has events of, or that lies less than a millisecond below the highest, in microseconds. It
+    /// is never above the highest.
+    pub fn highest_time_seen(&self, column: &str) -> Option<i64> {
+        let (_, highest) = self.time_bounds(column)?;
+        let exact = self.columns.get(column).is_some_and(|c| c.exact);
+        Some(if exact { highest } else { highest - CUT })
+    }
 }
 
 /// The value, and whether it is one of the column and not only a bound.
@@ -94,7 +105,7 @@ fn parse_value(raw: &str, field: &Field, upper: bool) -> Option<(ScalarValue, bo
                 chrono::NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|t| t.and_utc().timestamp_micros())
             })?;
             // Writers that cut to milliseconds leave a maximum that is too low.
-            let micros = if upper && digits < 6 { parsed.saturating_add(999) } else { parsed };
+            let micros = if upper && digits < 6 { parsed.saturating_add(CUT) } else { parsed };
             (ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), digits == 6)
         }
         DataType::Date32 => (ScalarValue::try_from_string(text()?, &DataType::Date32).ok()?, true),
@@ -305,6 +316,7 @@ mod tests {
         let schema: SchemaRef =
             Arc::new(Schema::new(vec![Field::new("t", super::super::schema::timestamp(true), true)]));
         let json = r#"{"numRecords":1,"minValues":{"t":"1970-01-01T00:00:00.001Z"},"maxValues":{"t":"1970-01-01T00:00:00.001Z"}}"#;
-        assert_eq!(FileStats::parse(json, &schema).time_bounds("t"), Some((1_000, 1_999)));
+        let stats = FileStats::parse(json, &schema);
+        assert_eq!((stats.time_bounds("t"), stats.highest_time_seen("t")), (Some((1_000, 1_999)), Some(1_000)));
     }
 }

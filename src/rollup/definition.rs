@@ -12,13 +12,13 @@ use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, cast, col,
+    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, Volatility, cast, col,
 };
 use toplake_udfs::time_bucket::{BucketWidth, Bucketing};
 
 use crate::error::{Error, Result};
 use crate::lake::range::TimeRanges;
-use crate::lake::schema::storable;
+use crate::lake::schema::{distinct_names, storable};
 
 /// Aggregates that a rollup may have, each with the function that merges its results.
 const MERGES: &[(&str, &str)] = &[
@@ -78,6 +78,9 @@ impl Definition {
             finer.only_bucket_and_keys(filter, "WHERE")?;
         }
         let group = &parts.aggregate.group_expr;
+        if let SourceKind::Rollup(finer) = source {
+            group.iter().try_for_each(|expr| finer.only_bucket_and_keys(expr, "GROUP BY"))?;
+        }
         let outputs = parts.outputs()?;
         let (bucket_group, bucketing) = find_bucket(group, &time, parts.aggregate.input.schema())?;
         let mut bucket = None;
@@ -96,6 +99,7 @@ impl Definition {
                 measures.push(Measure { index, merge: functions.udaf(merge)? });
             }
         }
+        distinct_names(&fields)?;
         let bucket = bucket.ok_or_else(|| not_a_rollup("the time bucket of GROUP BY is not in the SELECT list"))?;
         for (i, expr) in group.iter().enumerate() {
             if !outputs.iter().any(|(_, output)| *output == i) {
@@ -377,7 +381,7 @@ fn no_volatile(plan: &LogicalPlan) -> Result<()> {
     plan.apply(|node| {
         for expr in node.expressions() {
             expr.apply(|e| {
-                if e.is_volatile_node() {
+                if varies(e) {
                     found = Some(shown(e));
                 }
                 Ok(TreeNodeRecursion::Continue)
@@ -388,6 +392,15 @@ fn no_volatile(plan: &LogicalPlan) -> Result<()> {
     match found {
         Some(call) => Err(not_a_rollup(&format!("{call} gives another result each time"))),
         None => Ok(()),
+    }
+}
+
+/// Whether a function may give another result at another time: by chance, by the clock, or by what a table has.
+fn varies(expr: &Expr) -> bool {
+    match expr {
+        Expr::ScalarFunction(call) => call.func.signature().volatility != Volatility::Immutable,
+        Expr::AggregateFunction(call) => call.func.signature().volatility != Volatility::Immutable,
+        _ => false,
     }
 }
 

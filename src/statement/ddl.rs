@@ -81,7 +81,7 @@ impl Session {
             let rows = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
             match self.warehouse.require(&name).await? {
                 Object::Table(events) => append(events.table(), &events.table().snapshot().schema, &options, rows).await,
-                other => Err(Error::conflict(format!("'{name}' has become a {}", other.kind().sql_name()))),
+                other => Err(Error::conflict(format!("'{name}' has become {}", other.kind().with_article()))),
             }
         };
         match filled.await {
@@ -152,7 +152,7 @@ impl Session {
             Object::Leaderboard(board) => {
                 leaderboard::refresh(&self.warehouse, &board, &self.ctx.state()).await.map(|r| r.rows)
             }
-            other => Err(Error::conflict(format!("'{name}' has become a {}", other.kind().sql_name()))),
+            other => Err(Error::conflict(format!("'{name}' has become {}", other.kind().with_article()))),
         };
         match filled {
             Ok(rows) => Ok(Outcome::Done { tag: "SELECT".into(), rows: Some(rows) }),
@@ -194,7 +194,7 @@ impl Session {
         if or_replace {
             let there = self.warehouse.require(name).await?.kind();
             if there.sql_name() != kind.sql_name() {
-                return Err(Error::wrong_object_type(format!("'{name}' is a {}", there.sql_name())));
+                return Err(Error::wrong_object_type(format!("'{name}' is {}", there.with_article())));
             }
             self.refuse_rollups_over(name).await?;
             self.warehouse.replace(name, &new).await?;
@@ -230,6 +230,9 @@ impl Session {
     }
 
     async fn drop_object(&self, object: ObjectType, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+        if !matches!(object, ObjectType::Table | ObjectType::View | ObjectType::MaterializedView) {
+            return Err(Error::not_supported(format!("DROP {object} is not possible")));
+        }
         let Some(table) = self.warehouse.table(name).await? else {
             return if if_exists {
                 Ok(())
@@ -242,11 +245,10 @@ impl Session {
         let fits = match object {
             ObjectType::Table => matches!(kind, ObjectKind::Table | ObjectKind::External),
             ObjectType::View => kind == ObjectKind::View,
-            ObjectType::MaterializedView => matches!(kind, ObjectKind::Rollup | ObjectKind::Leaderboard),
-            other => return Err(Error::not_supported(format!("DROP {other} is not possible"))),
+            _ => matches!(kind, ObjectKind::Rollup | ObjectKind::Leaderboard),
         };
         if !fits {
-            return Err(Error::wrong_object_type(format!("'{name}' is a {}", kind.sql_name()))
+            return Err(Error::wrong_object_type(format!("'{name}' is {}", kind.with_article()))
                 .with_hint(format!("DROP {} {name}", kind.sql_name().trim_start_matches("external ").to_uppercase())));
         }
         let dependents = self.warehouse.dependents(name).await?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
-use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::prelude::SessionContext;
@@ -136,8 +137,8 @@ impl Session {
             }
             other => {
                 return Err(Error::wrong_object_type(format!(
-                    "'{name}' is a {}, not a materialized view",
-                    other.kind().sql_name()
+                    "'{name}' is {}, not a materialized view",
+                    other.kind().with_article()
                 )));
             }
         }
@@ -170,6 +171,9 @@ impl Session {
             }
             _ => {}
         }
+        if matches!(plan, LogicalPlan::Dml(_)) {
+            plan = nullable_values(plan)?;
+        }
         pin_all(&plan, &pins).await?;
         let physical = state.create_physical_plan(&plan).await?;
         let stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
@@ -188,6 +192,20 @@ impl Session {
         };
         Ok(Outcome::Rows { tag: tag.to_owned(), stream })
     }
+}
+
+/// The VALUES of an INSERT may be NULL: it is the table that refuses them, and it names its own column.
+fn nullable_values(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let changed = plan.transform_up(|node| match node {
+        LogicalPlan::Values(mut values) => {
+            let fields = values.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+            let fields = fields.collect::<Vec<_>>().into();
+            values.schema = Arc::new(DFSchema::from_unqualified_fields(fields, values.schema.metadata().clone())?);
+            Ok(Transformed::yes(LogicalPlan::Values(values)))
+        }
+        other => Ok(Transformed::yes(other.recompute_schema()?)),
+    })?;
+    Ok(changed.data)
 }
 
 /// The number that a writing plan gives.

@@ -1,7 +1,16 @@
 //! The one integration binary: every test binary links the whole engine.
 
+// Clippy's exception for tests does not reach the functions that tests share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod delta_readers;
 mod formula;
+mod harness;
+mod lake;
 mod online_retail;
 mod pg;
 mod protocol;
+mod races;
+mod s3;
 mod sales_pack;
+mod slt;
