@@ -39,7 +39,11 @@ fn batch(table: &Table, n: i64) -> Result<RecordBatch> {
         Arc::clone(&table.snapshot().schema),
         vec![
             Arc::new((0..1000).map(|i| Some(base + i * 1000)).collect::<TimestampMicrosecondArray>()),
-            Arc::new((0..1000).map(|i| Some(format!("P{:06}", (i * 7919 + n) % 5000))).collect::<StringViewArray>()),
+            Arc::new(
+                (0..1000)
+                    .map(|i| Some(format!("P{:06}", (i * 7919 + n) % 5000)))
+                    .collect::<StringViewArray>(),
+            ),
             Arc::new((0..1000).map(|i| Some(i % 5 + 1)).collect::<Int64Array>()),
         ],
     )?)
@@ -91,7 +95,8 @@ async fn many_files(count: usize) -> Result<()> {
     written.write(&batch(&table, 0)?).await?;
     let pattern = written.finish().await?.remove(0);
     let mut change = Change::new(CommitKind::Append, "WRITE", &*table.snapshot());
-    change.adds = (0..count).map(|i| Add { path: format!("part-{i:08}.parquet"), ..pattern.clone() }).collect();
+    change.adds =
+        (0..count).map(|i| Add { path: format!("part-{i:08}.parquet"), ..pattern.clone() }).collect();
     table.commit(&change).await?;
     table.checkpoint().await?;
     let mut opens = vec![];

@@ -32,7 +32,11 @@ pub struct Refreshed {
 
 /// Refreshes a leaderboard: afterwards it shows all that was there when the refresh began. Does nothing if what it reads
 /// has not changed since the last refresh, or if another has shown it meanwhile.
-pub async fn refresh(warehouse: &Arc<Warehouse>, board: &LeaderboardTable, state: &SessionState) -> Result<Refreshed> {
+pub async fn refresh(
+    warehouse: &Arc<Warehouse>,
+    board: &LeaderboardTable,
+    state: &SessionState,
+) -> Result<Refreshed> {
     let (mut wanted, mut last) = (None, None);
     for _ in 0..TRIES {
         match once(warehouse, board, state, &mut wanted).await {
@@ -85,14 +89,18 @@ async fn once(
     }
 }
 
-async fn run(state: &SessionState, plan: &LogicalPlan) -> Result<datafusion::execution::SendableRecordBatchStream> {
+async fn run(
+    state: &SessionState,
+    plan: &LogicalPlan,
+) -> Result<datafusion::execution::SendableRecordBatchStream> {
     let plan = state.create_physical_plan(plan).await?;
     Ok(datafusion::physical_plan::execute_stream(plan, state.task_ctx())?)
 }
 
 /// Whether a refresh that read `read` shows all that is in `wanted`. A table's versions never go back.
 fn shows(read: &BTreeMap<String, i64>, wanted: &BTreeMap<String, i64>) -> bool {
-    read.len() == wanted.len() && wanted.iter().all(|(name, version)| read.get(name).is_some_and(|read| read >= version))
+    read.len() == wanted.len()
+        && wanted.iter().all(|(name, version)| read.get(name).is_some_and(|read| read >= version))
 }
 
 /// The versions that the last refresh read.

@@ -36,8 +36,10 @@ impl Engine {
     pub fn try_new(warehouse: Arc<Warehouse>, memory_limit: usize) -> Result<Self> {
         let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit), five());
         // Without a list cache, which would never see a new file of an external table.
-        let runtime =
-            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_object_list_cache_limit(0).build_arc()?;
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_object_list_cache_limit(0)
+            .build_arc()?;
         let builder = SessionStateBuilder::new().with_config(config()).with_runtime_env(runtime);
         let base = plug(builder.with_default_features(), &warehouse)?.build();
         warehouse.set_planner(base.clone());
@@ -57,7 +59,8 @@ impl Engine {
                 catalogs.register_catalog(name, catalog);
             }
         }
-        let own = SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs));
+        let own =
+            SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs));
         SessionContext::new_with_state(own.build())
     }
 
@@ -79,7 +82,7 @@ pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<
     let mut builder = builder;
     let scalars = builder.scalar_functions().get_or_insert_default();
     scalars.extend(toplake_udfs::all_scalar_functions());
-    scalars.push(Arc::new(watermark::udf(Arc::clone(warehouse))));
+    scalars.extend(watermark::udfs(warehouse));
     builder.aggregate_functions().get_or_insert_default().extend(toplake_udfs::all_aggregate_functions());
     let catalogs = builder
         .catalog_list()
@@ -124,7 +127,13 @@ fn config() -> SessionConfig {
 /// Bytes that a process may use for queries if nothing else is said: two thirds of the machine's memory.
 pub fn default_memory_limit() -> usize {
     let total = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|l| l.starts_with("MemTotal:"))?.split_whitespace().nth(1)?.parse::<usize>().ok()?;
+        let line = text
+            .lines()
+            .find(|l| l.starts_with("MemTotal:"))?
+            .split_whitespace()
+            .nth(1)?
+            .parse::<usize>()
+            .ok()?;
         Some(line * 1024)
     });
     total.unwrap_or(4 << 30) / 3 * 2
@@ -171,7 +180,7 @@ pub fn depends_on_pins_only(plan: &LogicalPlan) -> Result<bool> {
 /// table.
 fn varies(expr: &Expr) -> bool {
     let volatility = match expr {
-        Expr::ScalarFunction(call) if call.func.name() == watermark::NAME => Volatility::Immutable,
+        Expr::ScalarFunction(call) if watermark::is_one(&call.func) => Volatility::Immutable,
         Expr::ScalarFunction(call) => call.func.signature().volatility,
         Expr::AggregateFunction(call) => call.func.signature().volatility,
         _ => Volatility::Immutable,

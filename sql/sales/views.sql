@@ -11,25 +11,23 @@
 --   as_of     the latest event that is counted in the bucket
 --   complete  whether the watermark has passed the bucket's end: no event is expected for it any more
 CREATE MATERIALIZED VIEW IF NOT EXISTS top_1000 WITH (refresh_every = '10 seconds') AS
-WITH newest AS (
-  SELECT max(event_time) AS event_time FROM sales
-),
--- One arm for each period, so that each reads nothing but its own rollup's latest bucket.
-latest AS (
+-- One arm for each period, so that each reads nothing but its own rollup's latest bucket: last_event_time is known when
+-- the query is planned, so files of other buckets are not opened.
+WITH latest AS (
   SELECT 'hour' AS period, bucket, bucket + INTERVAL '1 hour' AS bucket_end, product_id, quantity, last_event
-  FROM sales_hourly WHERE bucket = (SELECT time_bucket(INTERVAL '1 hour', event_time) FROM newest)
+  FROM sales_hourly WHERE bucket = time_bucket(INTERVAL '1 hour', last_event_time('sales'))
   UNION ALL
   SELECT 'day', bucket, bucket + INTERVAL '1 day', product_id, quantity, last_event
-  FROM sales_daily WHERE bucket = (SELECT time_bucket(INTERVAL '1 day', event_time) FROM newest)
+  FROM sales_daily WHERE bucket = time_bucket(INTERVAL '1 day', last_event_time('sales'))
   UNION ALL
   SELECT 'week', bucket, bucket + INTERVAL '1 week', product_id, quantity, last_event
-  FROM sales_weekly WHERE bucket = (SELECT time_bucket(INTERVAL '1 week', event_time) FROM newest)
+  FROM sales_weekly WHERE bucket = time_bucket(INTERVAL '1 week', last_event_time('sales'))
   UNION ALL
   SELECT 'month', bucket, bucket + INTERVAL '1 month', product_id, quantity, last_event
-  FROM sales_monthly WHERE bucket = (SELECT time_bucket(INTERVAL '1 month', event_time) FROM newest)
+  FROM sales_monthly WHERE bucket = time_bucket(INTERVAL '1 month', last_event_time('sales'))
   UNION ALL
   SELECT 'year', bucket, bucket + INTERVAL '1 year', product_id, quantity, last_event
-  FROM sales_yearly WHERE bucket = (SELECT time_bucket(INTERVAL '1 year', event_time) FROM newest)
+  FROM sales_yearly WHERE bucket = time_bucket(INTERVAL '1 year', last_event_time('sales'))
 ),
 products AS (
   SELECT period, bucket, bucket_end, product_id, sum(quantity) AS quantity, max(last_event) AS last_event

@@ -45,8 +45,11 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
 /// Opens the port.
 pub(super) async fn listen(server: &Server) -> Result<TcpListener> {
     if !server.listen.ip().is_loopback() {
-        return Err(Error::invalid_input(format!("cannot listen on {}: there are no passwords yet", server.listen))
-            .with_hint("listen on a loopback address, and reach it through an SSH tunnel"));
+        return Err(Error::invalid_input(format!(
+            "cannot listen on {}: there are no passwords yet",
+            server.listen
+        ))
+        .with_hint("listen on a loopback address, and reach it through an SSH tunnel"));
     }
     TcpListener::bind(server.listen)
         .await
@@ -54,7 +57,12 @@ pub(super) async fn listen(server: &Server) -> Result<TcpListener> {
 }
 
 /// Serves until SIGINT or SIGTERM, then drains; a second signal ends the process at once.
-pub(super) async fn serve(engine: Engine, listener: TcpListener, server: &Server, more: Vec<Job>) -> Result<()> {
+pub(super) async fn serve(
+    engine: Engine,
+    listener: TcpListener,
+    server: &Server,
+    more: Vec<Job>,
+) -> Result<()> {
     let (stop, stopping) = watch::channel(false);
     let mut all = more;
     if server.refresh_every > 0.0 {
@@ -77,7 +85,9 @@ pub(super) async fn serve(engine: Engine, listener: TcpListener, server: &Server
 /// Waits for SIGINT or SIGTERM.
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -64,14 +64,16 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn read(file: &str) -> Result<String> {
-    let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text =
+        if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     text.map_err(|e| Error::invalid_input(format!("cannot read '{file}': {e}")))
 }
 
 async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result<()> {
     for statement in parse(sql)? {
         // A statement's place is worth more than its error's kind in a script of many.
-        let located = |e: Error| if e.position().is_some() { e } else { e.with_position(statement.offset + 1) };
+        let located =
+            |e: Error| if e.position().is_some() { e } else { e.with_position(statement.offset + 1) };
         match session.execute(&statement, &[]).await.map_err(located)? {
             Outcome::Rows { stream, .. } => {
                 let schema = stream.schema();

@@ -68,7 +68,8 @@ impl DeadLetters {
     async fn table(&self) -> Result<&Arc<Table>> {
         self.table
             .get_or_try_init(|| async {
-                let new = NewTable { schema: SCHEMA.as_ref().clone(), configuration: vec![], description: None };
+                let new =
+                    NewTable { schema: SCHEMA.as_ref().clone(), configuration: vec![], description: None };
                 loop {
                     if let Some(table) = Table::open(NAME, self.store.clone()).await? {
                         return Ok(Arc::new(table));

@@ -75,7 +75,8 @@ impl TableProvider for EventsTable {
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let snapshot = Pins::of(state.config()).snapshot(&self.table).await?;
         let files = snapshot.files.values().cloned().collect();
-        let scan = Scan { store: self.table.store(), schema: &self.schema, files, projection, filters, limit };
+        let scan =
+            Scan { store: self.table.store(), schema: &self.schema, files, projection, filters, limit };
         Ok(scan.plan(state)?)
     }
 
@@ -176,11 +177,13 @@ impl TimeCheck {
     pub fn check(&self, batch: &RecordBatch) -> Result<()> {
         let Some((index, name)) = &self.column else { return Ok(()) };
         let times = batch.column(*index).as_primitive::<TimestampMicrosecondType>();
-        let Some(highest) = datafusion::arrow::compute::max(times).filter(|highest| *highest > self.latest) else {
+        let Some(highest) = datafusion::arrow::compute::max(times).filter(|highest| *highest > self.latest)
+        else {
             return Ok(());
         };
         let shown = |micros: i64| {
-            chrono::DateTime::from_timestamp_micros(micros).map_or(micros.to_string(), |t| t.format("%FT%T%.fZ").to_string())
+            chrono::DateTime::from_timestamp_micros(micros)
+                .map_or(micros.to_string(), |t| t.format("%FT%T%.fZ").to_string())
         };
         Err(Error::invalid_value(format!(
             "column '{name}': {} lies further ahead than max_future allows ({})",

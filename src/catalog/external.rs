@@ -44,7 +44,8 @@ pub async fn provider(state: &SessionState, create: &CreateExternalTable) -> Res
     if create.file_type.eq_ignore_ascii_case("delta") {
         let store = Store::open(location)?;
         let table = Table::open(create.name.table(), store).await?;
-        let table = table.ok_or_else(|| Error::undefined_table(format!("there is no Delta table at '{location}'")))?;
+        let table = table
+            .ok_or_else(|| Error::undefined_table(format!("there is no Delta table at '{location}'")))?;
         return Ok(Arc::new(EventsTable::new(Arc::new(table))));
     }
     let factories = state.table_factories();

@@ -56,7 +56,8 @@ impl LeaderboardTable {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let files = snapshot.files.values().cloned().collect();
-        let scan = Scan { store: self.table.store(), schema: &self.schema, files, projection, filters: &[], limit };
+        let scan =
+            Scan { store: self.table.store(), schema: &self.schema, files, projection, filters: &[], limit };
         Ok(scan.plan(state)?)
     }
 }
@@ -99,7 +100,11 @@ impl TableProvider for LeaderboardTable {
                 batches
             }
         };
-        let exec = MemorySourceConfig::try_new_exec(&[batches.as_ref().clone()], self.schema(), projection.cloned())?;
+        let exec = MemorySourceConfig::try_new_exec(
+            &[batches.as_ref().clone()],
+            self.schema(),
+            projection.cloned(),
+        )?;
         Ok(exec)
     }
 }

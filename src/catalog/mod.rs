@@ -28,7 +28,8 @@ use crate::error::Result;
 pub fn names_in(sql: &str) -> Result<Vec<String>> {
     use datafusion::sql::parser::DFParserBuilder;
     use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-    let mut statements = DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?;
+    let mut statements =
+        DFParserBuilder::new(sql).with_dialect(&PostgreSqlDialect {}).build()?.parse_statements()?;
     let Some(statement) = statements.pop_front() else { return Ok(vec![]) };
     let (relations, _) = datafusion::sql::resolve::resolve_table_references(&statement, true)?;
     let mut names: Vec<String> = relations.iter().map(|r| r.table().to_owned()).collect();

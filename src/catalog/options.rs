@@ -118,7 +118,8 @@ impl TableOptions {
     /// Reads a Delta configuration.
     pub fn from_configuration(configuration: &BTreeMap<String, String>) -> Self {
         let defaults = TableOptions::default();
-        let number = |key: &str, default: i64| configuration.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
+        let number =
+            |key: &str, default: i64| configuration.get(key).and_then(|v| v.parse().ok()).unwrap_or(default);
         TableOptions {
             time_column: configuration.get(keys::TIME_COLUMN).cloned(),
             allowed_lateness: number(keys::ALLOWED_LATENESS, defaults.allowed_lateness),
@@ -194,7 +195,8 @@ fn micros(key: &str, value: &str) -> Result<i64> {
         Error::invalid_input(format!("{key} is '{value}', which is not a duration"))
             .with_hint("write it as '15 minutes', '1 hour' or '90 days'")
     };
-    let parsed = datafusion::arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(value).map_err(|_| bad())?;
+    let parsed = datafusion::arrow::compute::kernels::cast_utils::parse_interval_month_day_nano(value)
+        .map_err(|_| bad())?;
     let micros = i64::from(parsed.days) * 86_400_000_000 + parsed.nanoseconds / 1000;
     if parsed.months != 0 || micros < 0 { Err(bad()) } else { Ok(micros) }
 }

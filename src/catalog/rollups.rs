@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
+use datafusion::arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
@@ -73,7 +75,8 @@ impl Rollups {
 
     async fn rollups(&self, pins: &Pins) -> Result<RecordBatch> {
         let mut names = Texts::default();
-        let (mut sources, mut status, mut definitions) = (Texts::default(), Texts::default(), Texts::default());
+        let (mut sources, mut status, mut definitions) =
+            (Texts::default(), Texts::default(), Texts::default());
         let (mut source_versions, mut folded, mut lags) = (vec![], vec![], vec![]);
         let (mut files, mut rows, mut times) = (vec![], vec![], vec![]);
         for name in self.warehouse.list().await? {
@@ -115,7 +118,12 @@ impl Rollups {
             names.push(Some(name));
             rows.push(snapshot.rows().map(|n| n as i64));
             times.push(Some(snapshot.timestamp * 1000));
-            every.push(snapshot.option(keys::REFRESH_EVERY).and_then(|v| v.parse::<i64>().ok()).map(|v| v / 1_000_000));
+            every.push(
+                snapshot
+                    .option(keys::REFRESH_EVERY)
+                    .and_then(|v| v.parse::<i64>().ok())
+                    .map(|v| v / 1_000_000),
+            );
             definitions.push(Some(table.sql().to_owned()));
         }
         self.batch(vec![

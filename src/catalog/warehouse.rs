@@ -122,7 +122,8 @@ impl Warehouse {
     }
 
     fn planner(&self, time_zone: Option<&str>) -> Result<SessionState> {
-        let mut state = self.planner.get().cloned().ok_or_else(|| Error::internal("the warehouse has no session"))?;
+        let mut state =
+            self.planner.get().cloned().ok_or_else(|| Error::internal("the warehouse has no session"))?;
         let zone = time_zone.map(str::to_owned);
         state.config_mut().options_mut().execution.time_zone = zone;
         Ok(state)
@@ -184,7 +185,10 @@ impl Warehouse {
     pub async fn rollup(self: &Arc<Self>, name: &str) -> Result<Arc<Rollup>> {
         match self.require(name).await? {
             Object::Rollup(table) => Ok(Arc::clone(table.rollup())),
-            other => Err(Error::wrong_object_type(format!("'{name}' is {}, not a rollup", other.kind().with_article()))),
+            other => Err(Error::wrong_object_type(format!(
+                "'{name}' is {}, not a rollup",
+                other.kind().with_article()
+            ))),
         }
     }
 
@@ -205,7 +209,9 @@ impl Warehouse {
         if let Some(entry) = self.entries.read().get(name) {
             return Ok(Some(Arc::clone(entry)));
         }
-        let Some(table) = Table::open(name, self.store.child(&folder_of_name(name))).await? else { return Ok(None) };
+        let Some(table) = Table::open(name, self.store.child(&folder_of_name(name))).await? else {
+            return Ok(None);
+        };
         Ok(Some(self.remember(name, table)))
     }
 
@@ -223,7 +229,9 @@ impl Warehouse {
         let context = |e: Error| e.context(format!("'{name}'"));
         Ok(match ObjectKind::of(configuration) {
             ObjectKind::Table => Object::Table(Arc::new(EventsTable::new(Arc::clone(table)))),
-            ObjectKind::Leaderboard => Object::Leaderboard(Arc::new(LeaderboardTable::new(Arc::clone(table), sql(), statement()))),
+            ObjectKind::Leaderboard => {
+                Object::Leaderboard(Arc::new(LeaderboardTable::new(Arc::clone(table), sql(), statement())))
+            }
             ObjectKind::Rollup => {
                 let source_id = configuration.get(keys::SOURCE_ID).cloned().unwrap_or_default();
                 let (definition, source) = self.definition(&sql(), zone).await.map_err(context)?;
@@ -253,7 +261,11 @@ impl Warehouse {
     }
 
     /// Reads a query as the definition of a rollup. Fails with an error that names the clause at fault.
-    pub async fn definition(self: &Arc<Self>, sql: &str, time_zone: Option<&str>) -> Result<(Definition, Source)> {
+    pub async fn definition(
+        self: &Arc<Self>,
+        sql: &str,
+        time_zone: Option<&str>,
+    ) -> Result<(Definition, Source)> {
         let state = self.planner(time_zone)?;
         let plan = state.create_logical_plan(sql).await?;
         let source = self.only_source(&plan).await?;
@@ -266,7 +278,9 @@ impl Warehouse {
 
     /// The one table that a rollup's query reads.
     async fn only_source(self: &Arc<Self>, plan: &LogicalPlan) -> Result<Source> {
-        let refuse = |why: String| Error::not_supported(format!("the query is not that of an incremental view: {why}"));
+        let refuse = |why: String| {
+            Error::not_supported(format!("the query is not that of an incremental view: {why}"))
+        };
         let scanned = tables_of(plan)?;
         let [name] = scanned.as_slice() else {
             return Err(refuse(format!("it reads {} tables or views, not one", scanned.len())));
@@ -306,14 +320,21 @@ impl Warehouse {
 
     /// Puts another definition in the place of an object: its rows leave in the same commit.
     pub async fn replace(self: &Arc<Self>, name: &str, new: &NewTable) -> Result<()> {
-        let entry = self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
+        let entry =
+            self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
         let snapshot = entry.table.update().await?;
         self.redefine(&entry.table, &snapshot, new, "REPLACE TABLE").await?;
         self.note(name, true);
         Ok(())
     }
 
-    async fn redefine(&self, table: &Table, now: &Snapshot, new: &NewTable, operation: &'static str) -> Result<()> {
+    async fn redefine(
+        &self,
+        table: &Table,
+        now: &Snapshot,
+        new: &NewTable,
+        operation: &'static str,
+    ) -> Result<()> {
         let mut change = Change::new(CommitKind::Metadata, operation, now);
         change.metadata = Some(new.metadata(table.name())?);
         change.removes = now.files.values().cloned().collect();
@@ -323,7 +344,8 @@ impl Warehouse {
 
     /// Drops an object; its files are removed after the commit that drops them.
     pub async fn drop(self: &Arc<Self>, name: &str) -> Result<()> {
-        let entry = self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
+        let entry =
+            self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
         let snapshot = entry.table.update().await?;
         let mut metadata = snapshot.metadata.as_ref().clone();
         metadata.configuration.insert(keys::DROPPED.to_owned(), "true".to_owned());

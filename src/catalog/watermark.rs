@@ -1,7 +1,8 @@
-//! `watermark('sales')`: the event time up to which a table is taken to be complete.
+//! `watermark('sales')`: the event time up to which a table is taken to be complete, and `last_event_time('sales')`.
 //!
 //! The highest event time seen, less the table's `allowed_lateness`. Event time, never the clock. It is read at the
-//! version that the statement has pinned, so that an answer never calls complete what it did not count.
+//! version that the statement has pinned, so that an answer never calls complete what it did not count. Both are known
+//! when a statement is planned, so a filter on one of them prunes files as a literal does.
 
 use std::any::Any;
 use std::hash::{Hash, Hasher};
@@ -11,7 +12,8 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result as EngineResult, ScalarValue};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, DocSection, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use datafusion::prelude::Expr;
 
@@ -22,32 +24,52 @@ use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
 use crate::lake::snapshot::Snapshot;
 
-/// The function's name.
-pub const NAME: &str = "watermark";
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Which {
+    Watermark,
+    LastEventTime,
+}
 
-/// The function over a warehouse.
-pub fn udf(warehouse: Arc<Warehouse>) -> ScalarUDF {
-    let documentation = Documentation::builder(
-        datafusion::logical_expr::DocSection { include: true, label: "Completeness", description: None },
-        "Returns the event time up to which a table is taken to be complete: the highest event time seen, less the \
-         table's allowed_lateness. NULL if the table is empty.",
-        "watermark(table)",
-    )
-    .with_argument("table", "Name of an events table, as a string literal.")
-    .build();
-    ScalarUDF::from(Watermark { warehouse, signature: Signature::string(1, Volatility::Stable), documentation })
+/// The functions over a warehouse.
+pub fn udfs(warehouse: &Arc<Warehouse>) -> [Arc<ScalarUDF>; 2] {
+    [Which::Watermark, Which::LastEventTime]
+        .map(|which| Arc::new(ScalarUDF::from(Watermark::new(warehouse, which))))
 }
 
 #[derive(Debug)]
 struct Watermark {
+    which: Which,
     warehouse: Arc<Warehouse>,
     signature: Signature,
     documentation: Documentation,
 }
 
+impl Watermark {
+    fn new(warehouse: &Arc<Warehouse>, which: Which) -> Self {
+        let (description, syntax) = match which {
+            Which::Watermark => (
+                "Returns the event time up to which a table is taken to be complete: the highest event time seen, less \
+                 the table's allowed_lateness. NULL if the table is empty.",
+                "watermark(table)",
+            ),
+            Which::LastEventTime => (
+                "Returns the highest event time seen in a table. NULL if the table is empty.",
+                "last_event_time(table)",
+            ),
+        };
+        let section = DocSection { include: true, label: "Completeness", description: None };
+        let documentation = Documentation::builder(section, description, syntax)
+            .with_argument("table", "Name of an events table, as a string literal.")
+            .build();
+        let signature = Signature::string(1, Volatility::Stable);
+        Watermark { which, warehouse: Arc::clone(warehouse), signature, documentation }
+    }
+}
+
 impl PartialEq for Watermark {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.warehouse, &other.warehouse)
+        self.which == other.which && Arc::ptr_eq(&self.warehouse, &other.warehouse)
     }
 }
 
@@ -55,13 +77,17 @@ impl Eq for Watermark {}
 
 impl Hash for Watermark {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        self.which.hash(state);
         Arc::as_ptr(&self.warehouse).hash(state);
     }
 }
 
 impl ScalarUDFImpl for Watermark {
     fn name(&self) -> &str {
-        NAME
+        match self.which {
+            Which::Watermark => "watermark",
+            Which::LastEventTime => "last_event_time",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -74,7 +100,9 @@ impl ScalarUDFImpl for Watermark {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         let [ColumnarValue::Scalar(name)] = args.args.as_slice() else {
-            return Err(Error::invalid_input("watermark needs the name of a table as a string literal").into());
+            return Err(
+                Error::invalid_input("watermark needs the name of a table as a string literal").into()
+            );
         };
         let Some(name) = name.try_as_str().flatten() else { return Ok(ColumnarValue::Scalar(null())) };
         let pinned = args.config_options.extensions.get::<Pins>().and_then(|pins| pins.get(name));
@@ -84,7 +112,10 @@ impl ScalarUDFImpl for Watermark {
                 Error::undefined_table(format!("watermark: there is no open table '{name}'"))
             })?,
         };
-        let micros = of(name, &snapshot)?;
+        let micros = match self.which {
+            Which::Watermark => of(name, &snapshot)?,
+            Which::LastEventTime => last_event_time(name, &snapshot)?,
+        };
         Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(micros, None)))
     }
 
@@ -99,13 +130,28 @@ fn null() -> ScalarValue {
 
 /// The watermark of a table at one version, in microseconds; `None` if it has no events, or files without statistics.
 pub fn of(name: &str, snapshot: &Snapshot) -> Result<Option<i64>> {
+    let lateness = TableOptions::from_configuration(&snapshot.metadata.configuration).allowed_lateness;
+    Ok(last_event_time(name, snapshot)?.map(|t| t.saturating_sub(lateness)))
+}
+
+/// The highest event time of a table at one version, in microseconds; `None` as for [`of`].
+pub fn last_event_time(name: &str, snapshot: &Snapshot) -> Result<Option<i64>> {
     let options = TableOptions::from_configuration(&snapshot.metadata.configuration);
     let Some(column) = &options.time_column else {
-        return Err(Error::wrong_object_type(format!("watermark: table '{name}' has no time_column")));
+        return Err(Error::wrong_object_type(format!(
+            "table '{name}' has no time_column, so no time is its latest"
+        )));
     };
-    let highest = snapshot.files.values().map(|f| f.stats(&snapshot.schema).highest_time_seen(column));
-    let highest = highest.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max());
-    Ok(highest.map(|t| t - options.allowed_lateness))
+    let each = snapshot
+        .files
+        .values()
+        .map(|f| f.stats(&snapshot.schema).time_bounds(column).map(|(_, highest)| highest));
+    Ok(each.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()))
+}
+
+/// Whether a function is one of these: what it gives depends on the pinned version alone.
+pub fn is_one(function: &ScalarUDF) -> bool {
+    (function.inner().as_ref() as &dyn Any).is::<Watermark>()
 }
 
 /// The tables whose watermark an expression asks for, each with its warehouse.

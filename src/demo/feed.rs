@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 
-use super::generator::Generator;
+use super::generator::{Generator, rhythm};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::{Change, Position};
@@ -18,8 +18,8 @@ use crate::lake::writer::FileWriter;
 const SEED: u64 = 42;
 /// Products in the demo.
 const PRODUCTS: usize = 100_000;
-/// Rows of one commit of a backfill.
-const CHUNK_ROWS: u64 = 500_000;
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
 /// Event ids are taken in blocks, one for each start, so that two starts never give the same one.
 const ID_BLOCK: i64 = 1 << 40;
 
@@ -60,15 +60,16 @@ impl Feed {
         self.through
     }
 
-    /// Makes `rows` events between `from` and `to` (microseconds), in commits of some hundred thousand; `progress` is
-    /// told how many there are so far.
+    /// Makes about `rows` events between `from` and `to` (microseconds), in a commit for each day, with the shop's rhythm;
+    /// `progress` is told how many there are so far.
     pub async fn backfill(&mut self, from: i64, to: i64, rows: u64, progress: impl Fn(u64)) -> Result<()> {
-        let chunks = rows.div_ceil(CHUNK_ROWS).max(1);
-        let (mut done, span) = (0, (to - from) / chunks as i64);
-        for chunk in 0..chunks {
-            let begin = from + span * chunk as i64;
-            let end = if chunk + 1 == chunks { to } else { begin + span };
-            let rows = (rows * (chunk + 1) / chunks) - (rows * chunk / chunks);
+        let days: Vec<(i64, i64)> =
+            (0..).map(|d| from + d * DAY).take_while(|t| *t < to).map(|t| (t, to.min(t + DAY))).collect();
+        let weights: Vec<f64> = days.iter().map(|(a, b)| weight(*a, *b)).collect();
+        let total: f64 = weights.iter().sum();
+        let mut done = 0;
+        for ((begin, end), weight) in days.into_iter().zip(weights) {
+            let rows = (rows as f64 * weight / total).round() as u64;
             self.make(end, move |generator| generator.backfill(begin, end, rows).collect()).await?;
             done += rows;
             progress(done);
@@ -91,7 +92,8 @@ impl Feed {
             let made = make(&mut generator);
             (generator, made)
         });
-        let (generator, made) = made.await.map_err(|e| Error::internal(format!("the generator failed: {e}")))?;
+        let (generator, made) =
+            made.await.map_err(|e| Error::internal(format!("the generator failed: {e}")))?;
         self.generator = Some(generator);
         let now = self.table.update().await?;
         let mut writer = FileWriter::new(self.table.store(), Arc::clone(&now.schema), None);
@@ -106,6 +108,11 @@ impl Feed {
         self.through = Some(through);
         Ok(())
     }
+}
+
+/// How much is sold between two instants, by the rhythm of its hours.
+fn weight(from: i64, to: i64) -> f64 {
+    (0..).map(|h| from + h * HOUR).take_while(|t| *t < to).map(|t| rhythm(t) * HOUR.min(to - t) as f64).sum()
 }
 
 fn app(name: &str, table_id: &str) -> String {

@@ -112,7 +112,12 @@ pub struct Protocol {
 impl Protocol {
     /// What our own tables need: the least that has NOT NULL columns.
     pub fn ours() -> Self {
-        Protocol { min_reader_version: 1, min_writer_version: 2, reader_features: None, writer_features: None }
+        Protocol {
+            min_reader_version: 1,
+            min_writer_version: 2,
+            reader_features: None,
+            writer_features: None,
+        }
     }
 
     /// Refuses what we would read wrongly.
@@ -121,13 +126,19 @@ impl Protocol {
         let features = self.reader_features.iter().flatten();
         let unknown: Vec<&str> = features.map(String::as_str).filter(|f| !harmless.contains(f)).collect();
         if self.min_reader_version > 3 || !unknown.is_empty() {
-            let what = if unknown.is_empty() { format!("reader version {}", self.min_reader_version) } else { unknown.join(", ") };
+            let what = if unknown.is_empty() {
+                format!("reader version {}", self.min_reader_version)
+            } else {
+                unknown.join(", ")
+            };
             return Err(Error::not_supported(format!("the Delta table at {place} needs {what}"))
                 .with_hint("write it without deletion vectors, column mapping and other reader features"));
         }
         match metadata.configuration.get("delta.columnMapping.mode").map(String::as_str) {
             None | Some("none") => Ok(()),
-            Some(mode) => Err(Error::not_supported(format!("the Delta table at {place} maps its columns by {mode}"))),
+            Some(mode) => {
+                Err(Error::not_supported(format!("the Delta table at {place} maps its columns by {mode}")))
+            }
         }
     }
 
@@ -260,7 +271,8 @@ pub fn parse_lines(bytes: &[u8], place: &dyn std::fmt::Display) -> Result<Vec<Ac
 pub fn format_lines(actions: &[Action]) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(actions.len() * 512);
     for action in actions {
-        serde_json::to_writer(&mut bytes, action).map_err(|e| Error::internal(format!("cannot write action: {e}")))?;
+        serde_json::to_writer(&mut bytes, action)
+            .map_err(|e| Error::internal(format!("cannot write action: {e}")))?;
         bytes.push(b'\n');
     }
     Ok(bytes)

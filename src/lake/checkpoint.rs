@@ -22,7 +22,10 @@ use crate::error::{Error, Result};
 const BATCH: usize = 8192;
 
 fn map_field(name: &str) -> Field {
-    let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
+    let entries = Fields::from(vec![
+        Field::new("key", DataType::Utf8, false),
+        Field::new("value", DataType::Utf8, true),
+    ]);
     let entries = Field::new("key_value", DataType::Struct(entries), false);
     Field::new(name, DataType::Map(Arc::new(entries), false), true)
 }
@@ -37,7 +40,8 @@ fn schema() -> SchemaRef {
     let long = |name: &str| Field::new(name, DataType::Int64, true);
     let int = |name: &str| Field::new(name, DataType::Int32, true);
     let action = |name: &str, fields: Vec<Field>| Field::new(name, DataType::Struct(fields.into()), true);
-    let format = Field::new("format", DataType::Struct(vec![string("provider"), map_field("options")].into()), true);
+    let format =
+        Field::new("format", DataType::Struct(vec![string("provider"), map_field("options")].into()), true);
     Arc::new(Schema::new(vec![
         action(
             "protocol",
@@ -76,7 +80,11 @@ fn schema() -> SchemaRef {
         ),
         action(
             "remove",
-            vec![string("path"), long("deletionTimestamp"), Field::new("dataChange", DataType::Boolean, true)],
+            vec![
+                string("path"),
+                long("deletionTimestamp"),
+                Field::new("dataChange", DataType::Boolean, true),
+            ],
         ),
     ]))
 }
@@ -94,10 +102,10 @@ pub fn write(snapshot: &Snapshot) -> Result<(Bytes, usize)> {
         txn: Some(Txn { app_id: app.to_string(), version: *version, last_updated: None }),
         ..Default::default()
     });
-    let adds = snapshot.files.values().map(|f| Action {
-        add: Some(Add { data_change: false, ..f.add.clone() }),
-        ..Default::default()
-    });
+    let adds = snapshot
+        .files
+        .values()
+        .map(|f| Action { add: Some(Add { data_change: false, ..f.add.clone() }), ..Default::default() });
     let actions: Vec<Action> = head.into_iter().chain(txns).chain(adds).collect();
     for some in actions.chunks(BATCH) {
         let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(BATCH).build_decoder()?;
@@ -120,7 +128,13 @@ pub fn read(bytes: Bytes, place: &dyn std::fmt::Display) -> Result<Vec<Action>> 
     let parquet = reader.parquet_schema();
     let mask = datafusion::parquet::arrow::ProjectionMask::roots(
         parquet,
-        parquet.root_schema().get_fields().iter().enumerate().filter(|(_, f)| wanted.contains(&f.name())).map(|(i, _)| i),
+        parquet
+            .root_schema()
+            .get_fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| wanted.contains(&f.name()))
+            .map(|(i, _)| i),
     );
     let reader = reader.with_projection(mask).with_batch_size(BATCH).build().map_err(|e| bad(&e))?;
     let mut actions = Vec::new();
@@ -160,7 +174,8 @@ fn rare_actions(batch: &RecordBatch, actions: &mut Vec<Action>, place: &dyn std:
 fn read_txns(array: &StructArray, actions: &mut Vec<Action>) {
     let (Some(apps), Some(versions)) = (strings(array, "appId"), longs(array, "version")) else { return };
     for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
-        let txn = Txn { app_id: apps.value(row).to_owned(), version: versions.value(row), last_updated: None };
+        let txn =
+            Txn { app_id: apps.value(row).to_owned(), version: versions.value(row), last_updated: None };
         actions.push(Action { txn: Some(txn), ..Default::default() });
     }
 }
@@ -177,7 +192,9 @@ fn read_adds(array: &StructArray, actions: &mut Vec<Action>) {
             modification_time: times.map_or(0, |t| t.value(row)),
             stats: stats.filter(|s| s.is_valid(row)).map(|s| s.value(row).to_owned()),
             partition_values: map_at(array, "partitionValues", row).unwrap_or_default().into_iter().collect(),
-            tags: map_at(array, "tags", row).map(|m| m.into_iter().collect()).filter(|m: &std::collections::BTreeMap<_, _>| !m.is_empty()),
+            tags: map_at(array, "tags", row)
+                .map(|m| m.into_iter().collect())
+                .filter(|m: &std::collections::BTreeMap<_, _>| !m.is_empty()),
             deletion_vector: vectors.filter(|v| v.is_valid(row)).map(|_| serde_json::Value::Bool(true)),
             data_change: false,
         };
@@ -199,7 +216,8 @@ fn map_at(array: &StructArray, name: &str, row: usize) -> Option<Vec<(String, Op
         return None;
     }
     let entries = map.value(row);
-    let (keys, values) = (entries.column(0).as_string_opt::<i32>()?, entries.column(1).as_string_opt::<i32>()?);
+    let (keys, values) =
+        (entries.column(0).as_string_opt::<i32>()?, entries.column(1).as_string_opt::<i32>()?);
     let value = |i: usize| values.is_valid(i).then(|| values.value(i).to_owned());
     Some((0..entries.len()).map(|i| (keys.value(i).to_owned(), value(i))).collect())
 }

@@ -112,10 +112,11 @@ impl Change {
                 .iter()
                 .map(|f| Action { remove: Some(f.remove(now, data_change)), ..Default::default() }),
         );
-        actions.extend(self.adds.iter().map(|a| Action {
-            add: Some(Add { data_change, ..a.clone() }),
-            ..Default::default()
-        }));
+        actions.extend(
+            self.adds
+                .iter()
+                .map(|a| Action { add: Some(Add { data_change, ..a.clone() }), ..Default::default() }),
+        );
         actions
     }
 }

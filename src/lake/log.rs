@@ -48,13 +48,20 @@ pub async fn load(table: &Store, at_most: Option<i64>) -> Result<Option<Snapshot
     let mut replay = Replay::default();
     if let Some(version) = newest_checkpoint(table, at_most).await? {
         let path = checkpoint_path(table, version);
-        let bytes = table.get(&path).await?.ok_or_else(|| Error::corrupt(format!("there is no checkpoint {path}")))?;
+        let bytes = table
+            .get(&path)
+            .await?
+            .ok_or_else(|| Error::corrupt(format!("there is no checkpoint {path}")))?;
         replay.checkpoint(version, checkpoint::read(bytes, &path)?);
     }
     let from = replay.version().map_or(0, |v| v + 1);
     let versions = list_commits(table, from, at_most).await?;
     if let Some(missing) = versions.iter().zip(from..).find(|(found, expected)| **found != *expected) {
-        return Err(Error::corrupt(format!("there is no version {} in {}", missing.1, commit_path(table, missing.1))));
+        return Err(Error::corrupt(format!(
+            "there is no version {} in {}",
+            missing.1,
+            commit_path(table, missing.1)
+        )));
     }
     if versions.is_empty()
         && let Some(version) = replay.version()
@@ -65,7 +72,9 @@ pub async fn load(table: &Store, at_most: Option<i64>) -> Result<Option<Snapshot
     let mut commits = futures::stream::iter(versions)
         .map(|v| async move {
             let actions = read_commit(table, v).await?;
-            actions.map(|a| (v, a)).ok_or_else(|| Error::corrupt(format!("version {v} has vanished while it was read")))
+            actions
+                .map(|a| (v, a))
+                .ok_or_else(|| Error::corrupt(format!("version {v} has vanished while it was read")))
         })
         .buffered(PARALLEL);
     while let Some((version, actions)) = commits.try_next().await? {
@@ -84,7 +93,10 @@ pub async fn read_commits(table: &Store, after: i64, through: i64) -> Result<Vec
     let mut commits = Vec::new();
     for version in after + 1..=through {
         let Some(actions) = read_commit(table, version).await? else {
-            return Err(Error::corrupt(format!("version {version} of {} is gone from its log", table.prefix())));
+            return Err(Error::corrupt(format!(
+                "version {version} of {} is gone from its log",
+                table.prefix()
+            )));
         };
         commits.push(replay.commit(version, actions));
     }

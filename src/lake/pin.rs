@@ -72,7 +72,9 @@ impl ExtensionOptions for Pins {
     }
 
     fn set(&mut self, key: &str, _: &str) -> EngineResult<()> {
-        Err(DataFusionError::Configuration(format!("'{key}' cannot be set: pins are taken by the statement itself")))
+        Err(DataFusionError::Configuration(format!(
+            "'{key}' cannot be set: pins are taken by the statement itself"
+        )))
     }
 
     fn entries(&self) -> Vec<ConfigEntry> {

@@ -51,7 +51,8 @@ impl Scan<'_> {
     /// The plan.
     pub fn plan(self, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         let predicate = self.predicate(state)?;
-        let stats: Vec<Arc<FileStats>> = self.files.iter().map(|f| Arc::clone(f.stats(self.schema))).collect();
+        let stats: Vec<Arc<FileStats>> =
+            self.files.iter().map(|f| Arc::clone(f.stats(self.schema))).collect();
         let keep = self.prune(predicate.as_ref(), &stats);
         let mut files = Vec::with_capacity(keep.len());
         for (i, _) in keep.iter().enumerate().filter(|(_, keep)| **keep) {

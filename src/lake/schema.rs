@@ -51,13 +51,17 @@ pub fn storable(t: &DataType, column: &str) -> Result<DataType> {
         }
         DataType::Decimal256(p, s) if *p <= 38 && *s >= 0 => DataType::Decimal128(*p, *s),
         DataType::Dictionary(_, value) => storable(value, column)?,
-        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => DataType::List(field(f)?),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
+            DataType::List(field(f)?)
+        }
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(|f| field(f)).collect::<Result<Vec<_>>>()?.into())
         }
         other => {
-            return Err(Error::not_supported(format!("column '{column}': a table cannot keep values of type {other}"))
-                .with_hint("cast it, for example to VARCHAR"));
+            return Err(Error::not_supported(format!(
+                "column '{column}': a table cannot keep values of type {other}"
+            ))
+            .with_hint("cast it, for example to VARCHAR"));
         }
     })
 }
@@ -65,7 +69,11 @@ pub fn storable(t: &DataType, column: &str) -> Result<DataType> {
 /// The schema that rows of `schema` have once they are stored.
 pub fn storable_schema(schema: &Schema) -> Result<SchemaRef> {
     let fields = schema.fields().iter().map(|f| {
-        Ok(Field::new(f.name(), storable(f.data_type(), f.name())?, f.is_nullable() || f.data_type().is_null()))
+        Ok(Field::new(
+            f.name(),
+            storable(f.data_type(), f.name())?,
+            f.is_nullable() || f.data_type().is_null(),
+        ))
     });
     let fields = fields.collect::<Result<Vec<_>>>()?;
     distinct_names(&fields)?;
@@ -132,10 +140,12 @@ pub fn from_delta(schema_string: &str, place: &dyn std::fmt::Display) -> Result<
 }
 
 fn field_from_delta(f: &Value, place: &dyn std::fmt::Display) -> Result<Field> {
-    let name = f["name"].as_str().ok_or_else(|| Error::corrupt(format!("a column of {place} has no name")))?;
+    let name =
+        f["name"].as_str().ok_or_else(|| Error::corrupt(format!("a column of {place} has no name")))?;
     let naive = f["metadata"][NAIVE] == "naive";
-    let t = type_from_delta(&f["type"], naive)
-        .ok_or_else(|| Error::not_supported(format!("column '{name}' of {place} has the type {}", f["type"])))?;
+    let t = type_from_delta(&f["type"], naive).ok_or_else(|| {
+        Error::not_supported(format!("column '{name}' of {place} has the type {}", f["type"]))
+    })?;
     Ok(Field::new(name, t, f["nullable"].as_bool().unwrap_or(true)))
 }
 
@@ -165,7 +175,11 @@ fn nested_from_delta(t: &Value, naive: bool) -> Option<DataType> {
     match t["type"].as_str()? {
         "array" => {
             let element = type_from_delta(&t["elementType"], naive)?;
-            Some(DataType::List(Arc::new(Field::new("element", element, t["containsNull"].as_bool().unwrap_or(true)))))
+            Some(DataType::List(Arc::new(Field::new(
+                "element",
+                element,
+                t["containsNull"].as_bool().unwrap_or(true),
+            ))))
         }
         "struct" => {
             let fields = t["fields"].as_array()?.iter().map(|f| field_from_delta(f, &"a nested column").ok());

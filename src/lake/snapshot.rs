@@ -214,19 +214,22 @@ impl Replay {
         if let Some(remove) = action.remove {
             let known = self.files.remove(remove.path.as_str());
             if let Some(commit) = commit {
-                commit.removes.push(known.unwrap_or_else(|| Arc::new(File::new(Add {
-                    path: remove.path,
-                    size: remove.size.unwrap_or_default(),
-                    stats: remove.stats,
-                    ..Default::default()
-                }))));
+                commit.removes.push(known.unwrap_or_else(|| {
+                    Arc::new(File::new(Add {
+                        path: remove.path,
+                        size: remove.size.unwrap_or_default(),
+                        stats: remove.stats,
+                        ..Default::default()
+                    }))
+                }));
             }
         }
     }
 
     /// The snapshot; fails where the log lacks a protocol or schema, or needs what we cannot read.
     pub fn finish(self, place: &str) -> Result<Snapshot> {
-        let (Some(version), Some(protocol), Some(metadata)) = (self.version, self.protocol, self.metadata) else {
+        let (Some(version), Some(protocol), Some(metadata)) = (self.version, self.protocol, self.metadata)
+        else {
             return Err(Error::corrupt(format!("the Delta log at {place} has no protocol or no metadata")));
         };
         protocol.check_readable(&metadata, place)?;
@@ -238,6 +241,14 @@ impl Replay {
             return Err(Error::not_supported(format!("the Delta table at {place} has partition columns")));
         }
         let schema = schema::from_delta(&metadata.schema_string, &place)?;
-        Ok(Snapshot { version, protocol, metadata, schema, files: self.files, txns: self.txns, timestamp: self.timestamp })
+        Ok(Snapshot {
+            version,
+            protocol,
+            metadata,
+            schema,
+            files: self.files,
+            txns: self.txns,
+            timestamp: self.timestamp,
+        })
     }
 }

@@ -73,9 +73,10 @@ impl FileStats {
     pub fn time_bounds(&self, column: &str) -> Option<(i64, i64)> {
         let stats = self.columns.get(column)?;
         match (&stats.min, &stats.max) {
-            (Some(ScalarValue::TimestampMicrosecond(Some(a), _)), Some(ScalarValue::TimestampMicrosecond(Some(b), _))) => {
-                Some((*a, *b))
-            }
+            (
+                Some(ScalarValue::TimestampMicrosecond(Some(a), _)),
+                Some(ScalarValue::TimestampMicrosecond(Some(b), _)),
+            ) => Some((*a, *b)),
             _ => None,
         }
     }
@@ -100,20 +101,30 @@ fn parse_value(raw: &str, field: &Field, upper: bool) -> Option<(ScalarValue, bo
         }
         DataType::Timestamp(TimeUnit::Microsecond, zone) => {
             let text = text()?;
-            let digits = text.split_once('.').map_or(0, |(_, f)| f.chars().take_while(char::is_ascii_digit).count());
-            let parsed = chrono::DateTime::parse_from_rfc3339(&text).ok().map(|t| t.timestamp_micros()).or_else(|| {
-                chrono::NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|t| t.and_utc().timestamp_micros())
-            })?;
+            let digits =
+                text.split_once('.').map_or(0, |(_, f)| f.chars().take_while(char::is_ascii_digit).count());
+            let parsed = chrono::DateTime::parse_from_rfc3339(&text)
+                .ok()
+                .map(|t| t.timestamp_micros())
+                .or_else(|| {
+                    chrono::NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f")
+                        .ok()
+                        .map(|t| t.and_utc().timestamp_micros())
+                })?;
             // Writers that cut to milliseconds leave a maximum that is too low.
             let micros = if upper && digits < 6 { parsed.saturating_add(CUT) } else { parsed };
             (ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), digits == 6)
         }
         DataType::Date32 => (ScalarValue::try_from_string(text()?, &DataType::Date32).ok()?, true),
-        DataType::Float32 | DataType::Float64 => (ScalarValue::try_from_string(raw.into(), field.data_type()).ok()?, false),
+        DataType::Float32 | DataType::Float64 => {
+            (ScalarValue::try_from_string(raw.into(), field.data_type()).ok()?, false)
+        }
         DataType::Boolean | DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
             (ScalarValue::try_from_string(raw.into(), field.data_type()).ok()?, true)
         }
-        DataType::Decimal128(_, _) => (ScalarValue::try_from_string(raw.into(), field.data_type()).ok()?, true),
+        DataType::Decimal128(_, _) => {
+            (ScalarValue::try_from_string(raw.into(), field.data_type()).ok()?, true)
+        }
         _ => return None,
     })
 }
@@ -151,7 +162,8 @@ impl StatsCollector {
                     | DataType::Decimal128(_, _)
                     | DataType::Timestamp(TimeUnit::Microsecond, _)
             );
-            let bounds = if bounded { Some((MinAccumulator::try_new(t)?, MaxAccumulator::try_new(t)?)) } else { None };
+            let bounds =
+                if bounded { Some((MinAccumulator::try_new(t)?, MaxAccumulator::try_new(t)?)) } else { None };
             Ok(Column { index, name: f.name().clone(), nulls: 0, bounds })
         });
         Ok(StatsCollector { rows: 0, columns: columns.collect::<Result<_>>()? })
@@ -182,7 +194,8 @@ impl StatsCollector {
         for column in &mut self.columns {
             let key = json_string(&column.name)?;
             if let Some((min, max)) = &mut column.bounds {
-                let (min, max) = (format_value(&min.evaluate()?, false)?, format_value(&max.evaluate()?, true)?);
+                let (min, max) =
+                    (format_value(&min.evaluate()?, false)?, format_value(&max.evaluate()?, true)?);
                 // One without the other would come from a NaN: then nothing is known.
                 if let (Some(min), Some(max)) = (min, max) {
                     mins.push(format!("{key}:{min}"));
@@ -217,8 +230,10 @@ fn format_value(value: &ScalarValue, upper: bool) -> Result<Option<String>> {
             let cut = if upper && cut.len() < s.len() { cut + "\u{10FFFF}" } else { cut };
             Some(json_string(&cut)?)
         }
-        ScalarValue::TimestampMicrosecond(Some(micros), _) => chrono::DateTime::from_timestamp_micros(*micros)
-            .map(|t| format!("\"{}\"", t.format("%Y-%m-%dT%H:%M:%S%.6fZ"))),
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => {
+            chrono::DateTime::from_timestamp_micros(*micros)
+                .map(|t| format!("\"{}\"", t.format("%Y-%m-%dT%H:%M:%S%.6fZ")))
+        }
         ScalarValue::Date32(Some(_)) => Some(format!("\"{value}\"")),
         other => Some(other.to_string()),
     })
@@ -241,7 +256,10 @@ impl PruningStats<'_> {
     ) -> Option<datafusion::arrow::array::ArrayRef> {
         let field = self.schema.field_with_name(name).ok()?;
         let null = ScalarValue::try_from(field.data_type()).ok()?;
-        let values = self.files.iter().map(|f| f.columns.get(name).and_then(&pick).cloned().unwrap_or_else(|| null.clone()));
+        let values = self
+            .files
+            .iter()
+            .map(|f| f.columns.get(name).and_then(&pick).cloned().unwrap_or_else(|| null.clone()));
         ScalarValue::iter_to_array(values).ok()
     }
 }
@@ -294,8 +312,12 @@ mod tests {
         let batch = RecordBatch::try_new(
             Arc::clone(&schema),
             vec![
-                Arc::new(TimestampMicrosecondArray::from(vec![1_760_000_000_123_456, -1]).with_timezone("UTC")),
-                Arc::new(Decimal128Array::from(vec![Some(big), None]).with_precision_and_scale(38, 4).unwrap()),
+                Arc::new(
+                    TimestampMicrosecondArray::from(vec![1_760_000_000_123_456, -1]).with_timezone("UTC"),
+                ),
+                Arc::new(
+                    Decimal128Array::from(vec![Some(big), None]).with_precision_and_scale(38, 4).unwrap(),
+                ),
                 Arc::new(StringViewArray::from(vec!["ä\"b".to_owned(), "z".repeat(100)])),
             ],
         )
@@ -317,6 +339,9 @@ mod tests {
             Arc::new(Schema::new(vec![Field::new("t", super::super::schema::timestamp(true), true)]));
         let json = r#"{"numRecords":1,"minValues":{"t":"1970-01-01T00:00:00.001Z"},"maxValues":{"t":"1970-01-01T00:00:00.001Z"}}"#;
         let stats = FileStats::parse(json, &schema);
-        assert_eq!((stats.time_bounds("t"), stats.highest_time_seen("t")), (Some((1_000, 1_999)), Some(1_000)));
+        assert_eq!(
+            (stats.time_bounds("t"), stats.highest_time_seen("t")),
+            (Some((1_000, 1_999)), Some(1_000))
+        );
     }
 }

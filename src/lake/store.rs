@@ -60,7 +60,11 @@ impl Store {
 
     /// The same store further down.
     pub fn child(&self, name: &str) -> Store {
-        Store { inner: Arc::clone(&self.inner), root: self.root.clone(), prefix: self.prefix.clone().join(name) }
+        Store {
+            inner: Arc::clone(&self.inner),
+            root: self.root.clone(),
+            prefix: self.prefix.clone().join(name),
+        }
     }
 
     /// The whole store, not only the prefix.
@@ -102,7 +106,9 @@ impl Store {
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
         match self.inner.put_opts(path, PutPayload::from(body), options).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(false)
+            }
             Err(e) => Err(e.into()),
         }
     }
@@ -150,7 +156,11 @@ fn parse_location(location: &str) -> Result<Url> {
 
 /// `s3://bucket` of `s3://bucket/prefix`, `file:///` of a local path.
 fn root_of(url: &Url) -> Result<Url> {
-    let root = if url.scheme() == "file" { "file:///".to_owned() } else { url[..url::Position::BeforePath].to_owned() };
+    let root = if url.scheme() == "file" {
+        "file:///".to_owned()
+    } else {
+        url[..url::Position::BeforePath].to_owned()
+    };
     Url::parse(&root).map_err(|e| Error::invalid_input(format!("'{url}' has no root: {e}")))
 }
 

@@ -193,7 +193,9 @@ impl Table {
             return Ok(now);
         }
         let loaded = log::load(&self.store, Some(version)).await?.filter(|s| s.version == version);
-        loaded.map(Arc::new).ok_or_else(|| Error::corrupt(format!("table '{}' has no version {version}", self.name)))
+        loaded
+            .map(Arc::new)
+            .ok_or_else(|| Error::corrupt(format!("table '{}' has no version {version}", self.name)))
     }
 }
 

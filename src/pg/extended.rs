@@ -16,8 +16,8 @@ use super::error::{Failure, Stop, state};
 use super::message::{Frontend, Target};
 use super::params::{self, Parameter};
 use super::session::{Core, Running, Statement};
-use crate::statement::split::split;
 use super::{Description, control};
+use crate::statement::split::split;
 
 /// A prepared statement.
 pub(super) struct Prepared {

@@ -20,10 +20,10 @@ use super::encode::{Formats, Rows, Style};
 use super::error::{Failure, Severity, Stop, state};
 use super::extended::{Portal, Prepared};
 use super::message::{self, Frontend};
-use crate::statement::split::Piece;
 use super::startup::Start;
 use super::wire::{Reader, Writer};
 use super::{Client, Connection, Outcome, Parsed, Settings};
+use crate::statement::split::Piece;
 
 /// A connection that is open.
 pub(super) struct Session {

@@ -12,7 +12,8 @@ use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::expr::{AggregateFunction, ScalarFunction};
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, Volatility, cast, col,
+    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Projection, Volatility,
+    cast, col,
 };
 use toplake_udfs::time_bucket::{BucketWidth, Bucketing};
 
@@ -67,7 +68,11 @@ pub struct Definition {
 impl Definition {
     /// Reads a definition out of the unoptimised plan of its query. Fails with an error that names the clause at fault
     /// where the query is not that of a rollup.
-    pub fn try_new(plan: LogicalPlan, source: SourceKind<'_>, functions: &dyn FunctionRegistry) -> Result<Self> {
+    pub fn try_new(
+        plan: LogicalPlan,
+        source: SourceKind<'_>,
+        functions: &dyn FunctionRegistry,
+    ) -> Result<Self> {
         no_volatile(&plan)?;
         let parts = Parts::of(&plan)?;
         let time = match source {
@@ -100,7 +105,8 @@ impl Definition {
             }
         }
         distinct_names(&fields)?;
-        let bucket = bucket.ok_or_else(|| not_a_rollup("the time bucket of GROUP BY is not in the SELECT list"))?;
+        let bucket =
+            bucket.ok_or_else(|| not_a_rollup("the time bucket of GROUP BY is not in the SELECT list"))?;
         for (i, expr) in group.iter().enumerate() {
             if !outputs.iter().any(|(_, output)| *output == i) {
                 return Err(not_a_rollup(&format!("GROUP BY {} is not in the SELECT list", shown(expr))));
@@ -173,9 +179,10 @@ impl Definition {
         let column = |i: usize| col(Column::new_unqualified(self.schema.field(i).name()));
         let partial = LogicalPlanBuilder::from(partial).alias(TableReference::bare("partial"))?;
         let group = std::iter::once(&self.bucket).chain(&self.keys).map(|i| column(*i));
-        let merged = self.measures.iter().map(|m| {
-            m.merge.call(vec![column(m.index)]).alias(self.schema.field(m.index).name())
-        });
+        let merged = self
+            .measures
+            .iter()
+            .map(|m| m.merge.call(vec![column(m.index)]).alias(self.schema.field(m.index).name()));
         let merged = partial.aggregate(group.collect::<Vec<_>>(), merged.collect::<Vec<_>>())?;
         let names = self.schema.fields().iter().map(|f| col(Column::new_unqualified(f.name())));
         self.as_stored(merged.project(names.collect::<Vec<_>>())?.build()?)
@@ -184,17 +191,22 @@ impl Definition {
     /// Orders rows by bucket and key, as they are written.
     pub fn sorted(&self, rows: LogicalPlan) -> Result<LogicalPlan> {
         let order = std::iter::once(&self.bucket).chain(&self.keys);
-        let order = order.map(|i| col(Column::new_unqualified(self.schema.field(*i).name())).sort(true, false));
+        let order =
+            order.map(|i| col(Column::new_unqualified(self.schema.field(*i).name())).sort(true, false));
         Ok(LogicalPlanBuilder::from(rows).sort(order.collect::<Vec<_>>())?.build()?)
     }
 
     /// Casts to the stored types and drops qualifiers; names come from the schema.
     fn as_stored(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        let given: Vec<(Column, datafusion::arrow::datatypes::DataType)> =
-            plan.schema().iter().map(|(q, f)| (Column::new(q.cloned(), f.name()), f.data_type().clone())).collect();
+        let given: Vec<(Column, datafusion::arrow::datatypes::DataType)> = plan
+            .schema()
+            .iter()
+            .map(|(q, f)| (Column::new(q.cloned(), f.name()), f.data_type().clone()))
+            .collect();
         let exprs = given.into_iter().zip(self.schema.fields()).map(|((column, given), wanted)| {
             let expr = Expr::Column(column);
-            let expr = if given == *wanted.data_type() { expr } else { cast(expr, wanted.data_type().clone()) };
+            let expr =
+                if given == *wanted.data_type() { expr } else { cast(expr, wanted.data_type().clone()) };
             expr.alias(wanted.name())
         });
         Ok(LogicalPlanBuilder::from(plan).project(exprs.collect::<Vec<_>>())?.build()?)
@@ -205,8 +217,11 @@ impl Definition {
         for column in expr.column_refs() {
             let known = self.schema.index_of(column.name()).ok();
             if known.is_some_and(|i| self.measures.iter().any(|m| m.index == i)) {
-                return Err(not_a_rollup(&format!("{clause} uses '{}', which is a measure of the source", column.name()))
-                    .with_hint("use only the bucket and the keys of a source rollup"));
+                return Err(not_a_rollup(&format!(
+                    "{clause} uses '{}', which is a measure of the source",
+                    column.name()
+                ))
+                .with_hint("use only the bucket and the keys of a source rollup"));
             }
         }
         Ok(())
@@ -326,7 +341,9 @@ fn bucketing_of(call: &ScalarFunction, time: &str, schema: &DFSchema) -> Result<
         }
         "date_trunc" if call.args.len() == 2 => {
             let unit = literal(first).and_then(|v| v.try_as_str().flatten().map(str::to_lowercase));
-            Ok(unit.and_then(|unit| BucketWidth::date_trunc_equivalent(&unit)).map(|width| Bucketing::new(width, None, None)))
+            Ok(unit
+                .and_then(|unit| BucketWidth::date_trunc_equivalent(&unit))
+                .map(|width| Bucketing::new(width, None, None)))
         }
         _ => Ok(None),
     }
@@ -356,7 +373,8 @@ fn merge_function(aggregate: &AggregateFunction, name: &str, source: SourceKind<
             "avg" => "keep sum and count, and divide them in a view over the rollup",
             _ => "use sum, count, min, max or a sketch, or refresh_mode = 'snapshot'",
         };
-        return Err(not_a_rollup(&format!("'{name}' uses {function}, whose results cannot be merged")).with_hint(hint));
+        return Err(not_a_rollup(&format!("'{name}' uses {function}, whose results cannot be merged"))
+            .with_hint(hint));
     };
     let SourceKind::Rollup(finer) = source else { return Ok(merge) };
     if let Some(filter) = &params.filter {
@@ -364,12 +382,16 @@ fn merge_function(aggregate: &AggregateFunction, name: &str, source: SourceKind<
     }
     let refused = |why: String| Err(not_a_rollup(&format!("'{name}' {why}")));
     let [Expr::Column(column)] = params.args.as_slice() else {
-        return refused(format!("has to be an aggregate of one column of the source rollup, as in sum({name})"));
+        return refused(format!(
+            "has to be an aggregate of one column of the source rollup, as in sum({name})"
+        ));
     };
     let index = finer.schema.index_of(column.name())?;
     match finer.measures.iter().find(|m| m.index == index) {
         Some(measure) if measure.merge.name() == function => Ok(merge),
-        Some(measure) => refused(format!("must use {}({}), which merges that column", measure.merge.name(), column.name())),
+        Some(measure) => {
+            refused(format!("must use {}({}), which merges that column", measure.merge.name(), column.name()))
+        }
         // The extremes of a key or bucket do not depend on how many partial rows carry it.
         None if function == "min" || function == "max" => Ok(merge),
         None => refused(format!("aggregates '{}', which is not a measure of the source", column.name())),
@@ -405,9 +427,8 @@ fn varies(expr: &Expr) -> bool {
 }
 
 fn no_subquery(expr: &Expr) -> Result<()> {
-    let found = expr.exists(|e| {
-        Ok(matches!(e, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_)))
-    })?;
+    let found =
+        expr.exists(|e| Ok(matches!(e, Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_))))?;
     if found { Err(not_a_rollup("WHERE has a subquery")) } else { Ok(()) }
 }
 

@@ -71,10 +71,9 @@ async fn run(rollup: &Arc<Rollup>, state: &SessionState, extra: &TimeRanges) -> 
             Err(e) => return Err(e),
         }
     }
-    Err(last.unwrap_or_else(|| Error::internal("no try was made")).context(format!(
-        "rollup '{}': lost to other writers {TRIES} times",
-        rollup.table.name()
-    )))
+    Err(last
+        .unwrap_or_else(|| Error::internal("no try was made"))
+        .context(format!("rollup '{}': lost to other writers {TRIES} times", rollup.table.name())))
 }
 
 /// One try.
@@ -89,7 +88,8 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState, extra: &Ti
     let tail = if extra.is_empty() { pending.tail } else { outside(pinned, pending.tail, extra)? };
     let mut change = Change::new(CommitKind::Append, "FOLD", &pinned.snapshot);
     change.refuses_replace = true;
-    change.positions = vec![Position { app: Rollup::fold_app(&pinned.snapshot), from: Some(from), to: through }];
+    change.positions =
+        vec![Position { app: Rollup::fold_app(&pinned.snapshot), from: Some(from), to: through }];
     change.sources = Some(lineage(&pinned.source));
     let mut work = Work::new(pinned, state);
     if !tail.is_empty() {
@@ -101,7 +101,11 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState, extra: &Ti
         change.removes = touched(&pinned.snapshot, definition.bucket_column(), &dirty);
         if !change.removes.is_empty() {
             let clean = within(definition.bucket_column(), definition.schema(), &dirty, false)?;
-            let carried = Files::new(pinned.rollup.table.store(), pinned.snapshot.schema.clone(), change.removes.clone());
+            let carried = Files::new(
+                pinned.rollup.table.store(),
+                pinned.snapshot.schema.clone(),
+                change.removes.clone(),
+            );
             let carried = LogicalPlanBuilder::from(carried.into_plan("carried")?).filter(clean)?.build()?;
             work.write(carried, Some("carry")).await?;
         }
@@ -164,7 +168,11 @@ async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Fol
     change.positions.push(Position { app: step_app, from: step, to: next + 1 });
     let last = next + 1 >= steps.len() as i64;
     if last {
-        change.positions.push(Position { app: Rollup::fold_app(&pinned.snapshot), from: None, to: source.version });
+        change.positions.push(Position {
+            app: Rollup::fold_app(&pinned.snapshot),
+            from: None,
+            to: source.version,
+        });
     }
     let rows = work.rows;
     change.adds = work.adds;
@@ -173,14 +181,23 @@ async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Fol
 }
 
 /// The files that a build was begun on have been removed for good: the next try begins anew.
-async fn restart_build(pinned: &PinnedRollup, step_app: &str, step: Option<i64>, cause: Error) -> Result<Option<Folded>> {
+async fn restart_build(
+    pinned: &PinnedRollup,
+    step_app: &str,
+    step: Option<i64>,
+    cause: Error,
+) -> Result<Option<Folded>> {
     tracing::warn!(rollup = pinned.rollup.table.name(), error = %cause, "a build's source files are gone; beginning anew");
     let at_app = format!("toplake.build.at:{}", pinned.snapshot.metadata.id);
     let mut change = Change::new(CommitKind::Replace, "BUILD", &pinned.snapshot);
     change.ranges = Some(TimeRanges::everything());
     change.removes = pinned.snapshot.files.values().cloned().collect();
     change.positions = vec![
-        Position { from: pinned.snapshot.position(&at_app), to: pinned.source.snapshot().version, app: at_app },
+        Position {
+            from: pinned.snapshot.position(&at_app),
+            to: pinned.source.snapshot().version,
+            app: at_app,
+        },
         Position { app: step_app.to_owned(), from: step, to: 0 },
     ];
     commit(pinned, &change).await?;

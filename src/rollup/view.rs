@@ -237,7 +237,11 @@ impl PinnedRollup {
             let time = definition.source_time();
             let schema = &self.source.snapshot().schema;
             let tail = changes.tail.into_iter().map(|rows| {
-                let clean = if dirty.is_empty() { rows } else { filtered(rows, within(time, schema, &dirty, false)?)? };
+                let clean = if dirty.is_empty() {
+                    rows
+                } else {
+                    filtered(rows, within(time, schema, &dirty, false)?)?
+                };
                 definition.over(clean)
             });
             Ok(Changes { tail: tail.collect::<Result<Vec<_>>>()?, dirty })
@@ -298,7 +302,9 @@ fn read_commits(commits: &[Arc<Commit>], snapshot: &Snapshot, time: &str) -> (Ti
             CommitKind::Foreign => {
                 let touched = commit.adds.iter().chain(&commit.removes).map(|f| {
                     // Without statistics the file may have rows of any time.
-                    f.stats(&snapshot.schema).time_bounds(time).map_or((i64::MIN, i64::MAX), |(a, b)| (a, b + 1))
+                    f.stats(&snapshot.schema)
+                        .time_bounds(time)
+                        .map_or((i64::MIN, i64::MAX), |(a, b)| (a, b + 1))
                 });
                 dirty = dirty.union(&touched.collect());
             }

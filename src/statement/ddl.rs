@@ -7,7 +7,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::parser::{CreateExternalTable, Statement as EngineStatement};
 use datafusion::sql::sqlparser::ast::{
-    CreateTable, CreateTableOptions, CreateView, Expr, ObjectType, SqlOption, Statement as SqlStatement, Value,
+    CreateTable, CreateTableOptions, CreateView, Expr, ObjectType, SqlOption, Statement as SqlStatement,
+    Value,
 };
 
 use super::parse::{normal, object_name};
@@ -60,8 +61,10 @@ impl Session {
         let plan = match state.statement_to_plan(statement).await? {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(planned)) => {
                 if planned.constraints.iter().next().is_some() || !planned.column_defaults.is_empty() {
-                    return Err(Error::not_supported(format!("table '{name}': keys, checks and defaults are not possible"))
-                        .with_hint("only NOT NULL is"));
+                    return Err(Error::not_supported(format!(
+                        "table '{name}': keys, checks and defaults are not possible"
+                    ))
+                    .with_hint("only NOT NULL is"));
                 }
                 planned.input.as_ref().clone()
             }
@@ -80,7 +83,9 @@ impl Session {
             let physical = state.create_physical_plan(&plan).await?;
             let rows = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
             match self.warehouse.require(&name).await? {
-                Object::Table(events) => append(events.table(), &events.table().snapshot().schema, &options, rows).await,
+                Object::Table(events) => {
+                    append(events.table(), &events.table().snapshot().schema, &options, rows).await
+                }
                 other => Err(Error::conflict(format!("'{name}' has become {}", other.kind().with_article()))),
             }
         };
@@ -132,7 +137,8 @@ impl Session {
         let schema = match &incremental {
             Some((definition, source)) => {
                 configuration.insert(keys::SOURCE.to_owned(), source.table().name().to_owned());
-                configuration.insert(keys::SOURCE_ID.to_owned(), source.table().snapshot().metadata.id.clone());
+                configuration
+                    .insert(keys::SOURCE_ID.to_owned(), source.table().snapshot().metadata.id.clone());
                 definition.schema().as_ref().clone()
             }
             None => {
@@ -229,7 +235,13 @@ impl Session {
         Ok(false)
     }
 
-    async fn drop_object(&self, object: ObjectType, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+    async fn drop_object(
+        &self,
+        object: ObjectType,
+        name: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<()> {
         if !matches!(object, ObjectType::Table | ObjectType::View | ObjectType::MaterializedView) {
             return Err(Error::not_supported(format!("DROP {object} is not possible")));
         }
@@ -248,13 +260,17 @@ impl Session {
             _ => matches!(kind, ObjectKind::Rollup | ObjectKind::Leaderboard),
         };
         if !fits {
-            return Err(Error::wrong_object_type(format!("'{name}' is {}", kind.with_article()))
-                .with_hint(format!("DROP {} {name}", kind.sql_name().trim_start_matches("external ").to_uppercase())));
+            return Err(Error::wrong_object_type(format!("'{name}' is {}", kind.with_article())).with_hint(
+                format!("DROP {} {name}", kind.sql_name().trim_start_matches("external ").to_uppercase()),
+            ));
         }
         let dependents = self.warehouse.dependents(name).await?;
         if !dependents.is_empty() && !cascade {
-            return Err(Error::dependent_objects(format!("'{}' depends on '{name}'", dependents.join("', '")))
-                .with_hint("DROP … CASCADE drops it too"));
+            return Err(Error::dependent_objects(format!(
+                "'{}' depends on '{name}'",
+                dependents.join("', '")
+            ))
+            .with_hint("DROP … CASCADE drops it too"));
         }
         for dependent in dependents {
             let kind = match self.warehouse.table(&dependent).await? {
@@ -300,12 +316,18 @@ fn with_options(options: &CreateTableOptions) -> Result<BTreeMap<String, String>
     let list = match options {
         CreateTableOptions::None => return Ok(BTreeMap::new()),
         CreateTableOptions::With(list) | CreateTableOptions::Options(list) => list,
-        other => return Err(Error::syntax(format!("cannot read the options '{other}'")).with_hint("write WITH (key = 'value')")),
+        other => {
+            return Err(Error::syntax(format!("cannot read the options '{other}'"))
+                .with_hint("write WITH (key = 'value')"));
+        }
     };
     list.iter()
         .map(|option| match option {
             SqlOption::KeyValue { key, value } => Ok((normal(key), option_text(value)?)),
-            other => Err(Error::syntax(format!("cannot read the option '{other}'")).with_hint("write key = 'value'")),
+            other => {
+                Err(Error::syntax(format!("cannot read the option '{other}'"))
+                    .with_hint("write key = 'value'"))
+            }
         })
         .collect()
 }
@@ -346,7 +368,8 @@ fn nullable(schema: &Schema) -> Schema {
 fn storable_or_text(schema: &Schema) -> Schema {
     let fields = schema.fields().iter().enumerate().map(|(i, f)| {
         let t = crate::lake::schema::storable(f.data_type(), f.name()).unwrap_or(DataType::Utf8View);
-        let duplicate = schema.fields().iter().take(i).any(|other| other.name().eq_ignore_ascii_case(f.name()));
+        let duplicate =
+            schema.fields().iter().take(i).any(|other| other.name().eq_ignore_ascii_case(f.name()));
         let name = if duplicate { format!("{}_{i}", f.name()) } else { f.name().clone() };
         Field::new(name, t, true)
     });

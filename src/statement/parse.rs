@@ -61,7 +61,8 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
 
 /// `REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH DATA]`; a refresh never blocks readers.
 fn refresh(words: &[Item]) -> Result<Statement> {
-    let usage = || Error::syntax("cannot read the statement").with_hint("write REFRESH MATERIALIZED VIEW name");
+    let usage =
+        || Error::syntax("cannot read the statement").with_hint("write REFRESH MATERIALIZED VIEW name");
     let rest = match words {
         [_, materialized, view, rest @ ..] if materialized.is("materialized") && view.is("view") => rest,
         _ => return Err(usage()),
@@ -118,7 +119,8 @@ fn located(e: Error, sql: &str) -> Error {
     let message = e.message().to_owned();
     let Some((text, place)) = message.rsplit_once(" at Line: ") else { return e };
     let Some((line, column)) = place.split_once(", Column: ") else { return e };
-    let digits = |s: &str| s.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().ok();
+    let digits =
+        |s: &str| s.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().ok();
     let (Some(line), Some(column)) = (digits(line), digits(column)) else { return e };
     let before: usize = sql.lines().take(line.saturating_sub(1)).map(|l| l.chars().count() + 1).sum();
     Error::syntax(text).with_position(before + column)
@@ -135,7 +137,10 @@ mod tests {
             "refresh materialized view concurrently public.sales_hourly",
             "REFRESH MATERIALIZED VIEW \"sales_hourly\" WITH DATA",
         ] {
-            assert!(matches!(parse_one(sql), Ok(Statement::Refresh(name)) if name == "sales_hourly"), "{sql}");
+            assert!(
+                matches!(parse_one(sql), Ok(Statement::Refresh(name)) if name == "sales_hourly"),
+                "{sql}"
+            );
         }
         assert!(parse_one("REFRESH VIEW x").is_err() && parse_one("REFRESH MATERIALIZED VIEW a b").is_err());
     }

@@ -100,7 +100,8 @@ impl Session {
         let mut parameters: Vec<Option<DataType>> = vec![];
         for (name, t) in plan.get_parameter_types()? {
             let index: usize = name.trim_start_matches('$').parse().map_err(|_| {
-                Error::not_supported(format!("parameter '{name}' is not numbered")).with_hint("write $1, $2, …")
+                Error::not_supported(format!("parameter '{name}' is not numbered"))
+                    .with_hint("write $1, $2, …")
             })?;
             if parameters.len() < index {
                 parameters.resize(index, None);
@@ -119,7 +120,9 @@ impl Session {
             Statement::Refresh(name) => self.refresh(name).await,
             Statement::Engine(statement) => match statement.as_ref() {
                 EngineStatement::Statement(sql) if ddl_tag(statement).is_some() => self.ddl(sql).await,
-                EngineStatement::CreateExternalTable(create) => self.create_external(create, &parsed.sql).await,
+                EngineStatement::CreateExternalTable(create) => {
+                    self.create_external(create, &parsed.sql).await
+                }
                 statement => self.query(statement, parameters).await,
             },
         }
@@ -200,7 +203,8 @@ fn nullable_values(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Values(mut values) => {
             let fields = values.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
             let fields = fields.collect::<Vec<_>>().into();
-            values.schema = Arc::new(DFSchema::from_unqualified_fields(fields, values.schema.metadata().clone())?);
+            values.schema =
+                Arc::new(DFSchema::from_unqualified_fields(fields, values.schema.metadata().clone())?);
             Ok(Transformed::yes(LogicalPlan::Values(values)))
         }
         other => Ok(Transformed::yes(other.recompute_schema()?)),

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::arrow::array::{Decimal128Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
+use datafusion::arrow::array::{
+    Decimal128Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::MemTable;
@@ -191,7 +193,8 @@ impl World {
 
     async fn append(&mut self) {
         let count = self.random.random_range(1..6);
-        let events: Vec<Event> = (0..count).map(|i| random_event(&mut self.random, self.next_id + i)).collect();
+        let events: Vec<Event> =
+            (0..count).map(|i| random_event(&mut self.random, self.next_id + i)).collect();
         self.next_id += count;
         self.log.push(format!("append {events:?}"));
         let engine = self.engine();
@@ -224,7 +227,8 @@ impl World {
         self.log.push("race".into());
         let name = ROLLUPS.choose(&mut self.random).unwrap().0;
         let [a, b] = self.engines.clone();
-        let (left, right) = (a.warehouse().rollup(name).await.unwrap(), b.warehouse().rollup(name).await.unwrap());
+        let (left, right) =
+            (a.warehouse().rollup(name).await.unwrap(), b.warehouse().rollup(name).await.unwrap());
         let (left_state, right_state) = (a.state(), b.state());
         let (left, right) = tokio::join!(fold(&left, &left_state), fold(&right, &right_state));
         left.unwrap();
@@ -273,7 +277,8 @@ impl World {
             }
             None => datafusion::prelude::col("product_id").is_not_null(),
         };
-        let rows = Files::new(table.store(), snapshot.schema.clone(), files.clone()).into_plan("all").unwrap();
+        let rows =
+            Files::new(table.store(), snapshot.schema.clone(), files.clone()).into_plan("all").unwrap();
         let rows = LogicalPlanBuilder::from(rows).filter(kept).unwrap();
         if self.replace(&engine, &table, files, rows, CommitKind::Foreign).await {
             self.truth.retain(|e| e.product != product);
@@ -333,7 +338,8 @@ impl World {
             ];
             for filter in filters {
                 let found = session.sql(&format!("SELECT * FROM {name} {filter}")).await.unwrap();
-                let wanted = truth_ctx.sql(&format!("SELECT * FROM ({definition}) AS d {filter}")).await.unwrap();
+                let wanted =
+                    truth_ctx.sql(&format!("SELECT * FROM ({definition}) AS d {filter}")).await.unwrap();
                 let wanted = wanted.collect().await.unwrap();
                 assert_eq!(lines(&found), lines(&wanted), "{name} {filter}\n{}", self.log.join("\n"));
             }

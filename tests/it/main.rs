@@ -14,3 +14,4 @@ mod races;
 mod s3;
 mod sales_pack;
 mod slt;
+mod wire;
