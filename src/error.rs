@@ -350,7 +350,9 @@ fn lower_first(s: &str) -> String {
     let mut chars = s.chars();
     match chars.next() {
         // An acronym or a name in capitals stays as it is.
-        Some(c) if !chars.clone().next().is_some_and(char::is_uppercase) => c.to_lowercase().chain(chars).collect(),
+        Some(c) if !chars.clone().next().is_some_and(char::is_uppercase) => {
+            c.to_lowercase().chain(chars).collect()
+        }
         _ => s.to_owned(),
     }
 }

@@ -15,8 +15,7 @@ use crate::lake::committer::{Change, Position};
 use crate::lake::pin::Pins;
 use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::Snapshot;
-use crate::lake::writer::FileWriter;
-use crate::rollup::fold::discard;
+use crate::lake::writer::{FileWriter, discard};
 use crate::session::{depends_on_pins_only, pin_all};
 
 /// Times a refresh is run again after losing to another that had not read all that it has to show.

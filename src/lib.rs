@@ -1,9 +1,32 @@
 //! toplake: exact rollups and top-K over a data lake.
+//!
+//! # Layout
+//!
+//! A module may use only what stands above it.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`error`] | what can go wrong, in one table |
+//! | [`lake`] | Delta tables on an object store |
+//! | [`rollup`] | incremental views: the formula |
+//! | [`catalog`] | what a warehouse holds, as catalogs of the engine |
+//! | [`session`] | the one place that makes a session of the engine |
+//! | [`leaderboard`] | refreshing snapshot views |
+//! | [`ingest`] | files into events tables, each once |
+//! | [`jobs`] | a timer that runs jobs and knows nothing of what they do |
+//! | [`statement`] | statements: parse, plan, run |
+//! | [`pg`] | the PostgreSQL front end |
+//! | [`demo`] | sample sales |
+//! | [`app`] | what each subcommand puts together |
 pub mod app;
 pub mod catalog;
+pub mod demo;
 pub mod error;
+pub mod ingest;
+pub mod jobs;
 pub mod lake;
 pub mod leaderboard;
+pub mod pg;
 pub mod rollup;
 pub mod session;
 pub mod statement;

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use datafusion::catalog::CatalogProviderList;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{ViewTable, source_as_provider};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -48,9 +49,16 @@ impl Engine {
         &self.warehouse
     }
 
-    /// A session of its own: settings that it changes are seen by nobody else.
+    /// A session of its own: settings that it changes, and catalogs that it adds, are seen by nobody else.
     pub fn context(&self) -> SessionContext {
-        SessionContext::new_with_state(self.base.clone())
+        let catalogs = datafusion::catalog::MemoryCatalogProviderList::new();
+        for name in self.base.catalog_list().catalog_names() {
+            if let Some(catalog) = self.base.catalog_list().catalog(&name) {
+                catalogs.register_catalog(name, catalog);
+            }
+        }
+        let own = SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs));
+        SessionContext::new_with_state(own.build())
     }
 
     /// A state for work that no user asked for: folds and refreshes.

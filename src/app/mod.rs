@@ -1,10 +1,19 @@
 //! The composition root: what each subcommand puts together.
 
+mod demo;
+mod front;
+mod ingest;
+mod refresh;
+mod serve;
+
 mod sql;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 use crate::error::Result;
+
+pub use front::Front;
 
 /// Exact rollups and top-K over a data lake.
 #[derive(Debug, Parser)]
@@ -18,13 +27,31 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Try it: sample sales, history and live, in a warehouse of their own, and the server over it
+    Demo(demo::Arguments),
     /// Run SQL against a warehouse, without a server
     Sql(sql::Arguments),
+    /// Serve a warehouse to PostgreSQL clients, and keep its views fresh
+    Serve(serve::Arguments),
+    /// Bring rows into a table
+    #[command(subcommand)]
+    Ingest(ingest::Ingest),
 }
 
 /// Runs a command line to its end.
 pub async fn run(cli: Cli) -> Result<()> {
+    log();
     match cli.command {
+        Command::Demo(arguments) => demo::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
+        Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Ingest(source) => ingest::run(source).await,
     }
+}
+
+/// Text on standard error; `RUST_LOG` says how much.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,toplake=info"));
+    // A program that embeds this may have a subscriber of its own.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

@@ -11,19 +11,22 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use super::events::EventsTable;
+use super::schemas::CATALOG;
 use crate::error::{Error, Result};
 use crate::lake::store::Store;
 use crate::lake::table::Table;
 
 /// Opens the table that a CREATE EXTERNAL TABLE statement describes.
 pub async fn open(state: &SessionState, sql: &str) -> Result<Arc<dyn TableProvider>> {
-    let dialect = state.config().options().sql_parser.dialect;
-    let mut statement = state.sql_to_statement(sql, &dialect)?;
-    if let Statement::CreateExternalTable(create) = &mut statement {
-        // The engine looks the statement's own table up, which would open it again, and again.
-        let nowhere = || ObjectNamePart::Identifier(Ident::new("nowhere"));
-        let name = create.name.0.pop().ok_or_else(|| Error::corrupt("an external table has no name"))?;
-        create.name = ObjectName(vec![nowhere(), nowhere(), name]);
+    let options = &state.config().options().sql_parser;
+    let mut statement = state.sql_to_statement(sql, &options.dialect)?;
+    // Planning looks up the name that is to be created, which would open this table again, without end: in a schema that
+    // nobody has there is nothing to look up.
+    if let Statement::CreateExternalTable(create) = &mut statement
+        && let Some(name) = create.name.0.pop()
+    {
+        let nowhere = |part: &str| ObjectNamePart::Identifier(Ident::new(part));
+        create.name = ObjectName(vec![nowhere(CATALOG), nowhere("_external"), name]);
     }
     match state.statement_to_plan(statement).await? {
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => provider(state, &create).await,

@@ -27,14 +27,15 @@ pub struct LeaderboardTable {
     table: Arc<Table>,
     schema: SchemaRef,
     sql: String,
+    statement: String,
     cached: Mutex<Option<(i64, Arc<Vec<RecordBatch>>)>>,
 }
 
 impl LeaderboardTable {
-    /// The leaderboard whose rows are in `table`, made by the query `sql`.
-    pub fn new(table: Arc<Table>, sql: String) -> Self {
+    /// The leaderboard whose rows are in `table`, made by the query `sql`; `statement` is for people who ask.
+    pub fn new(table: Arc<Table>, sql: String, statement: String) -> Self {
         let schema = Arc::clone(&table.snapshot().schema);
-        LeaderboardTable { table, schema, sql, cached: Mutex::new(None) }
+        LeaderboardTable { table, schema, sql, statement, cached: Mutex::new(None) }
     }
 
     /// The Delta table.
@@ -71,7 +72,7 @@ impl TableProvider for LeaderboardTable {
     }
 
     fn get_table_definition(&self) -> Option<&str> {
-        Some(&self.sql)
+        Some(&self.statement)
     }
 
     async fn scan(

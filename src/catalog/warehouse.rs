@@ -218,11 +218,12 @@ impl Warehouse {
     async fn build(self: &Arc<Self>, name: &str, table: &Arc<Table>, snapshot: &Snapshot) -> Result<Object> {
         let configuration = &snapshot.metadata.configuration;
         let sql = || configuration.get(keys::SQL).cloned().unwrap_or_default();
+        let statement = || format!("CREATE MATERIALIZED VIEW {name} AS {}", sql());
         let zone = configuration.get(keys::TIME_ZONE).map(String::as_str);
         let context = |e: Error| e.context(format!("'{name}'"));
         Ok(match ObjectKind::of(configuration) {
             ObjectKind::Table => Object::Table(Arc::new(EventsTable::new(Arc::clone(table)))),
-            ObjectKind::Leaderboard => Object::Leaderboard(Arc::new(LeaderboardTable::new(Arc::clone(table), sql()))),
+            ObjectKind::Leaderboard => Object::Leaderboard(Arc::new(LeaderboardTable::new(Arc::clone(table), sql(), statement()))),
             ObjectKind::Rollup => {
                 let source_id = configuration.get(keys::SOURCE_ID).cloned().unwrap_or_default();
                 let (definition, source) = self.definition(&sql(), zone).await.map_err(context)?;
@@ -234,7 +235,7 @@ impl Warehouse {
                     .with_hint(format!("DROP MATERIALIZED VIEW {name}, and create it again")));
                 }
                 let rollup = Rollup { table: Arc::clone(table), definition, source };
-                Object::Rollup(Arc::new(RollupTable::new(Arc::new(rollup), sql())))
+                Object::Rollup(Arc::new(RollupTable::new(Arc::new(rollup), statement())))
             }
             ObjectKind::View => {
                 let plan = self.plan(&sql(), zone).await.map_err(context)?;

@@ -13,6 +13,7 @@ use futures::StreamExt;
 use object_store::buffered::BufWriter;
 
 use super::action::Add;
+use super::scan::locate;
 use super::schema;
 use super::snapshot::PART;
 use super::stats::StatsCollector;
@@ -94,6 +95,16 @@ impl FileWriter {
         Ok(self.adds)
     }
 
+    /// Gives up: removes what was written. What cannot be removed now is left to VACUUM.
+    pub async fn abandon(mut self) {
+        if let Some(open) = self.open.take()
+            && let Err(e) = open.writer.into_inner().abort().await
+        {
+            tracing::debug!(error = %e, "could not abort a file");
+        }
+        discard(&self.store, &self.adds).await;
+    }
+
     fn start(&self) -> Result<OpenFile> {
         let path = format!("part-{}.zstd.parquet", uuid::Uuid::now_v7());
         let properties = WriterProperties::builder()
@@ -120,6 +131,14 @@ impl OpenFile {
             tags,
             ..Default::default()
         })
+    }
+}
+
+/// Removes files that no commit names. What cannot be removed now is left to VACUUM.
+pub async fn discard(store: &Store, adds: &[Add]) {
+    let paths = adds.iter().filter_map(|a| locate(store, &a.path).ok()).collect();
+    if let Err(e) = store.delete_all(paths).await {
+        tracing::debug!(error = %e, "could not remove files that were not committed");
     }
 }
 

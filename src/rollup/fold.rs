@@ -18,10 +18,8 @@ use crate::lake::committer::{Change, Position};
 use crate::lake::pin::Pins;
 use crate::lake::provider::Files;
 use crate::lake::range::TimeRanges;
-use crate::lake::scan::locate;
 use crate::lake::snapshot::{File, Snapshot};
-use crate::lake::store::Store;
-use crate::lake::writer::FileWriter;
+use crate::lake::writer::{FileWriter, discard};
 
 /// Times a fold is planned again after losing to another.
 const TRIES: usize = 20;
@@ -218,14 +216,6 @@ async fn commit(pinned: &PinnedRollup, change: &Change) -> Result<i64> {
         discard(pinned.rollup.table.store(), &change.adds).await;
     }
     committed
-}
-
-/// Removes files that no commit names. What cannot be removed now is left to VACUUM.
-pub async fn discard(store: &Store, adds: &[Add]) {
-    let paths = adds.iter().filter_map(|a| locate(store, &a.path).ok()).collect();
-    if let Err(e) = store.delete_all(paths).await {
-        tracing::debug!(error = %e, "could not remove files that were not committed");
-    }
 }
 
 /// The files of one try.

@@ -54,6 +54,8 @@ impl Session {
         plain.table_options = CreateTableOptions::None;
         let mut state = self.ctx.state();
         let pins = Pins::install(state.config_mut());
+        // Without a zone the engine takes TIMESTAMPTZ for TIMESTAMP.
+        state.config_mut().options_mut().execution.time_zone.get_or_insert_with(|| "UTC".to_owned());
         let statement = EngineStatement::Statement(Box::new(SqlStatement::CreateTable(plain)));
         let plan = match state.statement_to_plan(statement).await? {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(planned)) => {
@@ -270,7 +272,8 @@ impl Session {
     }
 
     fn time_zone(&self) -> Option<String> {
-        self.ctx.state().config().options().execution.time_zone.clone()
+        let zone = self.ctx.state().config().options().execution.time_zone.clone();
+        zone.or_else(|| Some("UTC".to_owned()))
     }
 }
 

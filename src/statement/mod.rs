@@ -12,5 +12,5 @@ pub mod parse;
 pub mod run;
 pub mod split;
 
-pub use parse::{Parsed, parse, parse_one};
+pub use parse::{Parsed, Statement, parse, parse_one};
 pub use run::{Description, Outcome, Session};

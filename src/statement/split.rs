@@ -205,11 +205,10 @@ mod tests {
         assert_eq!(texts("select ';' ; select \";\""), ["select ';'", "select \";\""]);
         assert_eq!(texts("select 'it''s;' , e'\\';' ; b"), ["select 'it''s;' , e'\\';'", "b"]);
         assert_eq!(texts("a /* ; /* ; */ ; */ b; -- c;\n d"), ["a /* ; /* ; */ ; */ b", "d"]);
-        assert_eq!(texts("select $x$ ; $y$ ; $x$; select $1; select a$1"), [
-            "select $x$ ; $y$ ; $x$",
-            "select $1",
-            "select a$1"
-        ]);
+        assert_eq!(
+            texts("select $x$ ; $y$ ; $x$; select $1; select a$1"),
+            ["select $x$ ; $y$ ; $x$", "select $1", "select a$1"]
+        );
     }
 
     #[test]
@@ -220,10 +219,10 @@ mod tests {
 
     #[test]
     fn offsets_count_characters() {
-        assert_eq!(split("select 'é'; select 2"), [
-            Piece { text: "select 'é'", offset: 0 },
-            Piece { text: "select 2", offset: 12 }
-        ]);
+        assert_eq!(
+            split("select 'é'; select 2"),
+            [Piece { text: "select 'é'", offset: 0 }, Piece { text: "select 2", offset: 12 }]
+        );
     }
 
     #[test]
@@ -235,11 +234,14 @@ mod tests {
 
     #[test]
     fn words_of_a_command() {
-        assert_eq!(words("SET \"My\"\"x\" = 'it''s'"), [
-            Item::Word("set".into()),
-            Item::Name("My\"x".into()),
-            Item::Sign("=".into()),
-            Item::Text("it's".into()),
-        ]);
+        assert_eq!(
+            words("SET \"My\"\"x\" = 'it''s'"),
+            [
+                Item::Word("set".into()),
+                Item::Name("My\"x".into()),
+                Item::Sign("=".into()),
+                Item::Text("it's".into()),
+            ]
+        );
     }
 }

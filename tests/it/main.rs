@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod delta_readers;
+mod formula;
 mod harness;
 mod lake;
+mod online_retail;
+mod pg;
 mod protocol;
 mod races;
 mod s3;
+mod sales_pack;
 mod slt;

@@ -1,0 +1,4 @@
+-- Run by cron: folds new sales into the hours.
+-- It folds whatever is new, so it takes no date, and may run late, twice, or on two machines at once.
+REFRESH MATERIALIZED VIEW sales_hourly;
+REFRESH MATERIALIZED VIEW top_1000;

@@ -1,0 +1,274 @@
+//! Rows into commits, each of which says how far its file is consumed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+
+use super::breaker::Breaker;
+use super::decode::{self, Decoding, Wanted};
+use super::files::InputFile;
+use super::map::Mapper;
+use super::outbox::Outbox;
+use super::progress::Progress;
+use super::{Options, Summary};
+use crate::catalog::dead_letters::{self, MARK};
+use crate::catalog::events::EventsTable;
+use crate::catalog::warehouse::Object;
+use crate::error::{Error, Kind, Result};
+use crate::lake::action::CommitKind;
+use crate::lake::committer::{Change, Position};
+use crate::lake::snapshot::Snapshot;
+use crate::lake::table::Table;
+use crate::lake::writer::{FileWriter, discard};
+use crate::session::Engine;
+
+/// Times in a row that a file is begun again although it is where it was.
+const TRIES: usize = 20;
+
+/// What a file's position is once it is consumed whole.
+const COMPLETE: i64 = i64::MAX;
+
+/// How far a table has consumed a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stands {
+    app: String,
+    size_app: String,
+    position: Option<i64>,
+    size: Option<i64>,
+}
+
+impl Stands {
+    /// Looks it up; fails if the file has another size than the one whose lines were consumed.
+    pub(super) fn of(snapshot: &Snapshot, file: &InputFile) -> Result<Self> {
+        let app = format!("toplake.file:{}:{}", snapshot.metadata.id, file.url);
+        let size_app = format!("{app}#size");
+        let stands =
+            Stands { position: snapshot.position(&app), size: snapshot.position(&size_app), app, size_app };
+        match stands.size {
+            Some(size) if size != file.size as i64 => Err(Error::invalid_input(format!(
+                "the file has {} bytes now and had {size} when its lines were ingested",
+                file.size
+            ))
+            .with_hint(
+                "a file may not change once it was begun: put what is new into a file of another name",
+            )),
+            _ => Ok(stands),
+        }
+    }
+
+    pub(super) fn complete(&self) -> bool {
+        self.position == Some(COMPLETE)
+    }
+
+    /// What a commit moves that consumes the file up to `to`.
+    fn moves(&self, file: &InputFile, to: i64) -> Vec<Position> {
+        let mut moves = vec![Position { app: self.app.clone(), from: self.position, to }];
+        if self.size.is_none() {
+            moves.push(Position { app: self.size_app.clone(), from: None, to: file.size as i64 });
+        }
+        moves
+    }
+}
+
+/// One run.
+pub(super) struct Load<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) table: &'a str,
+    pub(super) options: &'a Options,
+    pub(super) session: SessionState,
+    pub(super) breaker: Breaker,
+    pub(super) progress: &'a mut Progress,
+    pub(super) summary: Summary,
+}
+
+/// What is written for the next commit.
+struct Segment {
+    rows: FileWriter,
+    dead: Outbox,
+    lines: u64,
+    dead_lines: u64,
+    /// Bytes of the file that were read when it began.
+    begun_at: u64,
+}
+
+impl Segment {
+    async fn abandon(self) {
+        self.rows.abandon().await;
+        self.dead.abandon().await;
+    }
+}
+
+/// One attempt at a file: everything was planned on these metadata.
+struct Attempt<'a> {
+    file: &'a InputFile,
+    events: Arc<EventsTable>,
+    /// The newest version that was looked at; its metadata are those of the plan.
+    planned: Arc<Snapshot>,
+    stands: Stands,
+}
+
+impl Load<'_> {
+    /// The table as it is now.
+    pub(super) async fn events(&self) -> Result<Arc<EventsTable>> {
+        match self.engine.warehouse().require(self.table).await? {
+            Object::Table(events) => Ok(events),
+            other => {
+                let what = format!("'{}' is a {}, not a table", self.table, other.kind().sql_name());
+                Err(Error::wrong_object_type(what))
+            }
+        }
+    }
+
+    /// Ingests what is left of a file. Another process may take part of it meanwhile, and the table may change: then it
+    /// goes on from where the file stands now.
+    pub(super) async fn file(&mut self, file: &InputFile) -> Result<()> {
+        let (mut tries, mut begun_at, mut counted) = (0, None, false);
+        let before = self.progress.read().load(Ordering::Relaxed);
+        loop {
+            let events = self.events().await?;
+            let planned = events.table().snapshot();
+            let stands = Stands::of(&planned, file)?;
+            if stands.complete() {
+                self.summary.skipped += u64::from(!counted);
+                return Ok(());
+            }
+            if !std::mem::replace(&mut counted, true) {
+                self.summary.files += 1;
+            }
+            tries = if begun_at == Some(stands.position) { tries + 1 } else { 0 };
+            begun_at = Some(stands.position);
+            self.progress.file(&file.url, before);
+            match self.attempt(Attempt { file, events, planned, stands }).await {
+                Err(e) if e.kind() == Kind::Conflict && tries < TRIES => self.breaker.revert(),
+                done => return done,
+            }
+        }
+    }
+
+    async fn attempt(&mut self, mut attempt: Attempt<'_>) -> Result<()> {
+        let from = attempt.stands.position.unwrap_or(0);
+        let wanted = match &self.options.transform {
+            Some(_) => Wanted::Input,
+            None => Wanted::Columns(attempt.events.schema()),
+        };
+        let decoding = decode::open(attempt.file, wanted, from, self.progress.read()).await?;
+        let mut segment = self.segment(&attempt);
+        let done = match decoding {
+            Some(decoding) => self.rows(&mut attempt, decoding, &mut segment).await,
+            None => Ok(()),
+        };
+        match done.and_then(|()| self.breaker.end()) {
+            Ok(()) => self.commit(&mut attempt, segment, COMPLETE).await,
+            Err(e) => {
+                segment.abandon().await;
+                Err(e)
+            }
+        }
+    }
+
+    /// Reads the file to its end. What is not committed yet then is in `segment`.
+    async fn rows(
+        &mut self,
+        attempt: &mut Attempt<'_>,
+        mut decoding: Decoding,
+        segment: &mut Segment,
+    ) -> Result<()> {
+        let (url, transform) = (attempt.file.url.as_str(), self.options.transform.as_deref());
+        let mut mapper = Mapper::new(&attempt.events, &decoding, url, transform, &self.session).await?;
+        while let Some(chunk) = decoding.chunks.recv().await {
+            let mut chunk = chunk?;
+            let lines = chunk.len();
+            let mapped = mapper.map(&mut chunk)?;
+            self.breaker.count(lines, &mapped.bad)?;
+            segment.rows.write(&mapped.batch).await?;
+            segment.dead.write(&mapped.bad).await?;
+            segment.lines += lines as u64;
+            segment.dead_lines += mapped.bad.len() as u64;
+            self.progress.rows(mapped.batch.num_rows() as u64);
+            let bytes = self.progress.read().load(Ordering::Relaxed).saturating_sub(segment.begun_at);
+            if segment.lines >= self.options.commit_lines || bytes >= self.options.commit_bytes {
+                let full = std::mem::replace(segment, self.segment(attempt));
+                self.commit(attempt, full, chunk.position).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn segment(&self, attempt: &Attempt<'_>) -> Segment {
+        let table = attempt.events.table();
+        let letters = self.engine.warehouse().dead_letters();
+        Segment {
+            rows: FileWriter::new(table.store(), attempt.events.schema(), None),
+            dead: Outbox::new(letters, table.name(), &attempt.file.url),
+            lines: 0,
+            dead_lines: 0,
+            begun_at: self.progress.read().load(Ordering::Relaxed),
+        }
+    }
+
+    /// Commits a segment, which consumes the file up to `to`. On a conflict nothing of it is left.
+    async fn commit(&mut self, attempt: &mut Attempt<'_>, segment: Segment, to: i64) -> Result<()> {
+        let Segment { rows, dead, lines, dead_lines, .. } = segment;
+        let stored = rows.rows();
+        let mut change = Change::new(CommitKind::Append, "INGEST", &attempt.planned);
+        change.adds = rows.finish().await?;
+        let dead = dead.finish().await?;
+        change.outbox = dead_letters::outbox(dead.clone());
+        let table = Arc::clone(attempt.events.table());
+        let committed = commit(&table, attempt, &mut change, to).await;
+        match committed {
+            Ok(()) => {
+                self.breaker.settle();
+                self.summary.commits += 1;
+                self.summary.rows += stored;
+                self.summary.dead += dead_lines;
+                self.summary.filtered += lines - dead_lines - stored;
+                Ok(())
+            }
+            Err(e) => {
+                // After any other error the commit may have happened: its files stay.
+                if e.kind() == Kind::Conflict {
+                    discard(table.store(), &change.adds).await;
+                    discard(self.engine.warehouse().dead_letters().store(), &dead).await;
+                }
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Commits. Another file's commit that only counted on the outbox is no reason to read this one again.
+async fn commit(table: &Table, attempt: &mut Attempt<'_>, change: &mut Change, to: i64) -> Result<()> {
+    let mut now = table.snapshot();
+    for _ in 0..TRIES {
+        if now.metadata != attempt.planned.metadata || Stands::of(&now, attempt.file)? != attempt.stands {
+            return Err(Error::conflict(format!(
+                "table '{}' has changed, or the file was read on",
+                table.name()
+            )));
+        }
+        change.planned_at = now.version;
+        change.positions = attempt.stands.moves(attempt.file, to);
+        if !change.outbox.is_empty() {
+            let marked = now.position(MARK);
+            change.positions.push(Position {
+                app: MARK.to_owned(),
+                from: marked,
+                to: marked.unwrap_or_default() + 1,
+            });
+        }
+        attempt.planned = Arc::clone(&now);
+        match table.commit(change).await {
+            Ok(_) => {
+                attempt.stands.position = Some(to);
+                attempt.stands.size = Some(attempt.file.size as i64);
+                return Ok(());
+            }
+            Err(e) if e.kind() == Kind::Conflict => now = table.update().await?,
+            Err(e) => return Err(e),
+        }
+    }
+    Err(Error::conflict(format!("table '{}': other writers keep winning", table.name())))
+}

@@ -1,0 +1,57 @@
+//! Dead letters on their way: their files are written first, and the commit of the good rows names them.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
+
+use super::decode::BadLine;
+use crate::catalog::dead_letters::{self, DeadLetters};
+use crate::error::Result;
+use crate::lake::action::Add;
+use crate::lake::writer::FileWriter;
+
+/// Writes the dead letters of one commit.
+pub(super) struct Outbox {
+    writer: FileWriter,
+    table: String,
+    source: String,
+}
+
+impl Outbox {
+    /// For lines of the file `source` that were meant for `table`.
+    pub(super) fn new(letters: &DeadLetters, table: &str, source: &str) -> Self {
+        let writer = FileWriter::new(letters.store(), Arc::clone(&dead_letters::SCHEMA), None);
+        Outbox { writer, table: table.to_owned(), source: source.to_owned() }
+    }
+
+    /// Adds lines.
+    pub(super) async fn write(&mut self, bad: &[BadLine]) -> Result<()> {
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let now = chrono::Utc::now().timestamp_micros();
+        let same =
+            |text: &str| Arc::new(StringViewArray::from_iter_values(bad.iter().map(|_| text))) as ArrayRef;
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampMicrosecondArray::from_value(now, bad.len()).with_timezone("UTC")),
+            same(&self.table),
+            same(&self.source),
+            Arc::new(Int64Array::from_iter_values(bad.iter().map(|b| b.line))),
+            Arc::new(StringViewArray::from_iter_values(bad.iter().map(|b| &b.reason))),
+            Arc::new(StringViewArray::from_iter(bad.iter().map(|b| b.payload.as_deref()))),
+        ];
+        self.writer.write(&RecordBatch::try_new(Arc::clone(&dead_letters::SCHEMA), columns)?).await
+    }
+
+    /// What the commit has to name.
+    pub(super) async fn finish(self) -> Result<Vec<Add>> {
+        self.writer.finish().await
+    }
+
+    /// Gives up.
+    pub(super) async fn abandon(self) {
+        self.writer.abandon().await;
+    }
+}

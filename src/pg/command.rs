@@ -1,0 +1,267 @@
+//! The statements that concern the connection and not the engine: transactions, settings, prepared statements.
+
+use super::error::{Failure, state};
+use crate::statement::split::{Item, words};
+
+/// A statement that the front end runs itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    /// `BEGIN`, `START TRANSACTION`
+    Begin(&'static str),
+    /// `COMMIT`, `END`
+    Commit,
+    /// `ROLLBACK`, `ABORT`
+    Rollback,
+    /// `SAVEPOINT`, `RELEASE`: named as what they do, as nothing is undone in parts.
+    Savepoint(&'static str),
+    /// `ROLLBACK TO SAVEPOINT`
+    RollbackTo,
+    /// `SET name = value`; no value is `DEFAULT`. True: until the end of the transaction.
+    Set(String, Option<String>, bool),
+    /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`: accepted, as every statement reads one version.
+    SetTransaction,
+    /// `RESET name`
+    Reset(String),
+    /// `RESET ALL`
+    ResetAll,
+    /// `SHOW name`
+    Show(String),
+    /// `SHOW ALL`
+    ShowAll,
+    /// `DISCARD what`
+    Discard(Discard),
+    /// `DEALLOCATE name`
+    Deallocate(String),
+    /// `DEALLOCATE ALL`
+    DeallocateAll,
+    /// `LISTEN`, `UNLISTEN`, `CLOSE ALL`: nothing to do, and drivers send them to clean up.
+    Nothing(&'static str),
+}
+
+/// What to discard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discard {
+    /// Settings, prepared statements, portals.
+    All,
+    /// Plans, sequences or temporary tables: we keep none.
+    Other(&'static str),
+}
+
+impl Command {
+    /// Whether a failed transaction lets it through.
+    pub(super) fn ends_transaction(&self) -> bool {
+        matches!(self, Command::Commit | Command::Rollback | Command::RollbackTo)
+    }
+
+    /// The setting that it is about. One with a dot in its name that we do not know is the engine's.
+    pub(super) fn setting(&self) -> Option<&str> {
+        match self {
+            Command::Set(name, ..) | Command::Reset(name) | Command::Show(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a statement; none when it is for the engine.
+pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
+    // Only the first word of a long statement is looked at.
+    let first: String =
+        statement.chars().take_while(char::is_ascii_alphabetic).take(12).collect::<String>().to_lowercase();
+    let known = [
+        "begin",
+        "start",
+        "commit",
+        "end",
+        "rollback",
+        "abort",
+        "savepoint",
+        "release",
+        "set",
+        "reset",
+        "show",
+        "discard",
+        "deallocate",
+        "listen",
+        "unlisten",
+        "close",
+    ];
+    if !known.contains(&first.as_str()) {
+        return Ok(None);
+    }
+    let items = words(statement);
+    let rest = &items[1..];
+    let command = match first.as_str() {
+        "begin" => Command::Begin("BEGIN"),
+        "start" if starts(rest, &["transaction"]) => Command::Begin("START TRANSACTION"),
+        "commit" | "end" if !starts(rest, &["prepared"]) => Command::Commit,
+        "rollback" | "abort" if !starts(rest, &["prepared"]) => match rest.iter().any(|i| i.is("to")) {
+            true => Command::RollbackTo,
+            false => Command::Rollback,
+        },
+        "savepoint" => Command::Savepoint("SAVEPOINT"),
+        "release" => Command::Savepoint("RELEASE"),
+        "set" => set(rest)?,
+        "reset" if starts(rest, &["all"]) => Command::ResetAll,
+        "reset" => Command::Reset(name(rest)?.0),
+        "show" if starts(rest, &["all"]) => Command::ShowAll,
+        "show" => match name(rest) {
+            // SHOW TABLES, SHOW COLUMNS FROM t and the like are the engine's.
+            Ok((name, [])) if !matches!(name.as_str(), "tables" | "functions") => Command::Show(name),
+            _ => return Ok(None),
+        },
+        "discard" => match rest.first().map(Item::text) {
+            Some("all") => Command::Discard(Discard::All),
+            Some("plans") => Command::Discard(Discard::Other("DISCARD PLANS")),
+            Some("sequences") => Command::Discard(Discard::Other("DISCARD SEQUENCES")),
+            Some("temp" | "temporary") => Command::Discard(Discard::Other("DISCARD TEMP")),
+            _ => return Err(syntax("DISCARD takes ALL, PLANS, SEQUENCES or TEMP")),
+        },
+        "deallocate" => {
+            let rest = if starts(rest, &["prepare"]) { &rest[1..] } else { rest };
+            match rest {
+                [item] if item.is("all") => Command::DeallocateAll,
+                [item] => Command::Deallocate(item.text().to_owned()),
+                _ => return Err(syntax("DEALLOCATE takes the name of a prepared statement, or ALL")),
+            }
+        }
+        "listen" => Command::Nothing("LISTEN"),
+        "unlisten" => Command::Nothing("UNLISTEN"),
+        "close" if starts(rest, &["all"]) => Command::Nothing("CLOSE CURSOR ALL"),
+        _ => return Ok(None),
+    };
+    Ok(Some(command))
+}
+
+fn syntax(message: &str) -> Failure {
+    Failure::new(state::SYNTAX, message)
+}
+
+fn starts(items: &[Item], words: &[&str]) -> bool {
+    items.len() >= words.len() && items.iter().zip(words).all(|(item, word)| item.is(word))
+}
+
+/// A setting's name, with dots in it, and what follows. `TIME ZONE` and a few others are spelt in words.
+fn name(items: &[Item]) -> Result<(String, &[Item]), Failure> {
+    for (words, name) in [
+        (["time", "zone"].as_slice(), "timezone"),
+        (&["transaction", "isolation", "level"], "transaction_isolation"),
+        (&["session", "authorization"], "session_authorization"),
+    ] {
+        if starts(items, words) {
+            return Ok((name.to_owned(), &items[words.len()..]));
+        }
+    }
+    let Some(Item::Word(first) | Item::Name(first)) = items.first() else {
+        return Err(syntax("the name of a setting is missing"));
+    };
+    let (mut name, mut rest) = (first.clone(), &items[1..]);
+    while let [dot, Item::Word(next) | Item::Name(next), more @ ..] = rest
+        && dot.is(".")
+    {
+        name = format!("{name}.{next}");
+        rest = more;
+    }
+    Ok((name, rest))
+}
+
+fn set(items: &[Item]) -> Result<Command, Failure> {
+    let (items, local) = match items.first() {
+        Some(first) if first.is("local") => (&items[1..], true),
+        Some(first) if first.is("session") && !starts(&items[1..], &["authorization"]) => {
+            (&items[1..], false)
+        }
+        _ => (items, false),
+    };
+    if starts(items, &["transaction"]) || starts(items, &["characteristics"]) {
+        return Ok(Command::SetTransaction);
+    }
+    if starts(items, &["names"]) {
+        return Ok(Command::Set("client_encoding".to_owned(), value(&items[1..]), local));
+    }
+    let (name, rest) = name(items)?;
+    let spelt = name == "timezone" && items[0].is("time");
+    let rest = match rest {
+        [sign, rest @ ..] if sign.is("=") || sign.is("to") => rest,
+        rest if spelt || name == "session_authorization" || name == "role" => rest,
+        _ => return Err(syntax(&format!("expected = or TO after SET {name}"))),
+    };
+    if rest.is_empty() {
+        return Err(syntax(&format!("the value of {name} is missing")));
+    }
+    Ok(Command::Set(name, value(rest), local))
+}
+
+/// A value: texts with a comma between are a list, a minus belongs to its number.
+fn value(items: &[Item]) -> Option<String> {
+    match items {
+        [] => None,
+        [only] if only.is("default") || only.is("local") => None,
+        _ => {
+            let mut text = String::new();
+            for item in items {
+                match item {
+                    Item::Sign(sign) if sign == "," => text.push_str(", "),
+                    item => {
+                        let joined = text.is_empty() || text.ends_with([' ', '-', '+', '.']);
+                        if !joined && !item.is(".") {
+                            text.push(' ');
+                        }
+                        text.push_str(item.text());
+                    }
+                }
+            }
+            Some(text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: &str) -> Command {
+        Command::Set(name.into(), Some(value.into()), false)
+    }
+
+    #[test]
+    fn the_spellings_of_set() {
+        for (sql, command) in [
+            ("SET datestyle TO ISO, MDY", set("datestyle", "iso, mdy")),
+            ("set session TimeZone = 'Asia/Kolkata'", set("timezone", "Asia/Kolkata")),
+            ("SET TIME ZONE 'UTC'", set("timezone", "UTC")),
+            ("SET SESSION TIME ZONE DEFAULT", Command::Set("timezone".into(), None, false)),
+            ("SET extra_float_digits = -3", set("extra_float_digits", "-3")),
+            ("SET NAMES 'utf8'", set("client_encoding", "utf8")),
+            ("SET datafusion.execution.batch_size = 10", set("datafusion.execution.batch_size", "10")),
+            ("SET TRANSACTION READ ONLY", Command::SetTransaction),
+            ("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", Command::SetTransaction),
+            ("SET search_path = \"$user\", public", set("search_path", "$user, public")),
+            ("SET statement_timeout = '5 s'", set("statement_timeout", "5 s")),
+            ("SET x = 1.5", set("x", "1.5")),
+        ] {
+            assert_eq!(parse(sql).unwrap(), Some(command), "{sql}");
+        }
+        assert!(parse("SET x").is_err());
+        assert_eq!(parse("SET LOCAL x = 1").unwrap(), Some(Command::Set("x".into(), Some("1".into()), true)));
+    }
+
+    #[test]
+    fn other_commands() {
+        for (sql, command) in [
+            ("begin isolation level serializable", Some(Command::Begin("BEGIN"))),
+            ("START TRANSACTION", Some(Command::Begin("START TRANSACTION"))),
+            ("END", Some(Command::Commit)),
+            ("ROLLBACK TO SAVEPOINT a", Some(Command::RollbackTo)),
+            ("SHOW TIME ZONE", Some(Command::Show("timezone".into()))),
+            ("SHOW transaction isolation level", Some(Command::Show("transaction_isolation".into()))),
+            ("SHOW COLUMNS FROM t", None),
+            ("SHOW tables", None),
+            ("DEALLOCATE PREPARE \"S_1\"", Some(Command::Deallocate("S_1".into()))),
+            ("DISCARD ALL", Some(Command::Discard(Discard::All))),
+            ("SELECT 1", None),
+            ("endless", None),
+        ] {
+            assert_eq!(parse(sql).unwrap(), command, "{sql}");
+        }
+    }
+}

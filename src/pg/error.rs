@@ -1,0 +1,180 @@
+//! What a client is told when something goes wrong: an `ErrorResponse` or a `NoticeResponse`.
+
+use std::io;
+
+use pgwire::messages::PgWireBackendMessage as Backend;
+use pgwire::messages::response::{ErrorResponse, NoticeResponse};
+
+use crate::error::Error;
+
+/// An error as the protocol has it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// `ERROR`, or `FATAL` when the connection ends with it.
+    pub(super) severity: Severity,
+    /// The five characters that programs look at.
+    pub(super) sqlstate: &'static str,
+    /// What went wrong.
+    pub(super) message: String,
+    /// What to do about it.
+    pub(super) hint: Option<String>,
+    /// The 1-based number of the character in the query string at fault.
+    pub(super) position: Option<usize>,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Severity {
+    /// The statement failed.
+    Error,
+    /// The connection ends.
+    Fatal,
+    /// The statement went on, and its user should know.
+    Warning,
+}
+
+impl Severity {
+    fn name(self) -> &'static str {
+        match self {
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
+            Severity::Warning => "WARNING",
+        }
+    }
+}
+
+/// The SQLSTATEs of the front end itself; those of the engine come from [`crate::error::Kind`].
+pub(super) mod state {
+    pub(in crate::pg) const WARNING: &str = "01000";
+    pub(in crate::pg) const NOT_SUPPORTED: &str = "0A000";
+    pub(in crate::pg) const PROTOCOL_VIOLATION: &str = "08P01";
+    pub(in crate::pg) const INVALID_PARAMETER_VALUE: &str = "22023";
+    pub(in crate::pg) const INVALID_BINARY: &str = "22P03";
+    pub(in crate::pg) const INVALID_TEXT: &str = "22P02";
+    pub(in crate::pg) const NUMERIC_OUT_OF_RANGE: &str = "22003";
+    pub(in crate::pg) const DATETIME_OUT_OF_RANGE: &str = "22008";
+    pub(in crate::pg) const ACTIVE_TRANSACTION: &str = "25001";
+    pub(in crate::pg) const NO_ACTIVE_TRANSACTION: &str = "25P01";
+    pub(in crate::pg) const IN_FAILED_TRANSACTION: &str = "25P02";
+    pub(in crate::pg) const UNDEFINED_STATEMENT: &str = "26000";
+    pub(in crate::pg) const UNDEFINED_PORTAL: &str = "34000";
+    pub(in crate::pg) const SYNTAX: &str = "42601";
+    pub(in crate::pg) const DUPLICATE_STATEMENT: &str = "42P05";
+    pub(in crate::pg) const UNDEFINED_SETTING: &str = "42704";
+    pub(in crate::pg) const CANNOT_CHANGE: &str = "55P02";
+    pub(in crate::pg) const TOO_MANY_CONNECTIONS: &str = "53300";
+    pub(in crate::pg) const QUERY_CANCELED: &str = "57014";
+    pub(in crate::pg) const ADMIN_SHUTDOWN: &str = "57P01";
+}
+
+impl Failure {
+    /// An error that ends the statement.
+    pub(super) fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Failure { severity: Severity::Error, sqlstate, message: message.into(), hint: None, position: None }
+    }
+
+    /// An error that ends the connection.
+    pub(super) fn fatal(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Failure { severity: Severity::Fatal, ..Failure::new(sqlstate, message) }
+    }
+
+    /// Something that the client should know although the statement went on.
+    pub(super) fn warning(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Failure { severity: Severity::Warning, ..Failure::new(sqlstate, message) }
+    }
+
+    /// A message that does not follow the protocol: nothing that comes after it can be trusted.
+    pub(super) fn protocol(message: impl Into<String>) -> Self {
+        Failure::fatal(state::PROTOCOL_VIOLATION, message)
+    }
+
+    /// What to do about it.
+    pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Moves a position in one statement to where the statement stands in the whole query string.
+    pub(super) fn offset_by(mut self, offset: usize) -> Self {
+        self.position = self.position.map(|p| p + offset);
+        self
+    }
+
+    /// Where in the query string.
+    pub(super) fn at(mut self, position: usize) -> Self {
+        self.position = Some(position);
+        self
+    }
+
+    /// Takes the position away, where it would point into a text that the client never saw.
+    pub(super) fn without_position(mut self) -> Self {
+        self.position = None;
+        self
+    }
+
+    /// The message to send: an `ErrorResponse`, or a `NoticeResponse` for a warning.
+    pub(super) fn into_message(self) -> Backend {
+        let mut fields = vec![
+            (b'S', self.severity.name().to_owned()),
+            (b'V', self.severity.name().to_owned()),
+            (b'C', self.sqlstate.to_owned()),
+            // A zero byte would end the field early.
+            (b'M', self.message.replace('\0', "")),
+        ];
+        if let Some(hint) = self.hint {
+            fields.push((b'H', hint.replace('\0', "")));
+        }
+        if let Some(position) = self.position {
+            fields.push((b'P', position.to_string()));
+        }
+        match self.severity {
+            Severity::Warning => Backend::NoticeResponse(NoticeResponse::new(fields)),
+            _ => Backend::ErrorResponse(ErrorResponse::new(fields)),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Failure {
+            severity: Severity::Error,
+            sqlstate: e.kind().sqlstate(),
+            message: e.message().to_owned(),
+            hint: e.hint().map(str::to_owned),
+            position: e.position(),
+        }
+    }
+}
+
+impl From<datafusion::common::DataFusionError> for Failure {
+    fn from(e: datafusion::common::DataFusionError) -> Self {
+        Error::from(e).into()
+    }
+}
+
+impl From<datafusion::arrow::error::ArrowError> for Failure {
+    fn from(e: datafusion::arrow::error::ArrowError) -> Self {
+        Error::from(e).into()
+    }
+}
+
+/// Why the work for a message ended early: the client can be told, or is gone.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Tell the client, and go on unless it is fatal.
+    Failed(Failure),
+    /// The connection is broken or was closed by the client.
+    Gone,
+}
+
+impl<E: Into<Failure>> From<E> for Stop {
+    fn from(e: E) -> Self {
+        Stop::Failed(e.into())
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Self {
+        Stop::Gone
+    }
+}

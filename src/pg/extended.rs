@@ -1,0 +1,238 @@
+//! The extended query protocol: prepared statements, portals, parameters.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::scalar::ScalarValue;
+use pgwire::api::Type;
+use pgwire::messages::PgWireBackendMessage as Backend;
+use pgwire::messages::data::ParameterDescription;
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
+use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+
+use super::Outcome;
+use super::encode::{Formats, description};
+use super::error::{Failure, Stop, state};
+use super::message::{Frontend, Target};
+use super::params::{self, Parameter};
+use super::session::{Core, Running, Statement};
+use crate::statement::split::split;
+use super::{Description, control};
+
+/// A prepared statement.
+pub(super) struct Prepared {
+    /// None for an empty query string.
+    statement: Option<Statement>,
+    parameters: Vec<Parameter>,
+    fields: Option<SchemaRef>,
+}
+
+/// A prepared statement with values for its parameters, before, while and after it runs.
+pub(super) struct Portal {
+    prepared: Arc<Prepared>,
+    values: Vec<ScalarValue>,
+    formats: Formats,
+    state: State,
+}
+
+enum State {
+    New,
+    Running(Box<Running>),
+    /// It has ended with this tag; running it again gives no rows.
+    Ended(String),
+}
+
+impl Core {
+    /// Does what a message of the extended protocol asks.
+    pub(super) async fn extended(&mut self, message: Frontend) -> Result<(), Stop> {
+        match message {
+            Frontend::Parse { name, query, types } => self.prepare(name, &query, &types).await,
+            Frontend::Bind { portal, statement, formats, values, results } => {
+                let prepared = self.statement(&statement)?;
+                if !portal.is_empty() && self.portals.contains_key(&portal) {
+                    return Err(Failure::new("42P03", format!("portal \"{portal}\" already exists")).into());
+                }
+                if let Some(statement) = &prepared.statement {
+                    self.check_transaction(statement)?;
+                }
+                let zone = self.client.settings.time_zone();
+                let values = params::read(&prepared.parameters, &values, &Formats(formats), zone.name())?;
+                let formats = Formats(results);
+                formats.check(prepared.fields.as_ref().map_or(0, |f| f.fields().len()), "result column")?;
+                self.portals.insert(portal, Portal { prepared, values, formats, state: State::New });
+                self.writer.put(Backend::BindComplete(BindComplete::new()));
+                Ok(())
+            }
+            Frontend::Describe(Target::Statement, name) => {
+                let prepared = self.statement(&name)?;
+                let types = prepared.parameters.iter().map(|p| p.wire.oid()).collect();
+                self.writer.put(Backend::ParameterDescription(ParameterDescription::new(types)));
+                self.writer.put(description(prepared.fields.as_deref(), &Formats::default()));
+                Ok(())
+            }
+            Frontend::Describe(Target::Portal, name) => {
+                let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
+                let message = description(portal.prepared.fields.as_deref(), &portal.formats);
+                self.writer.put(message);
+                Ok(())
+            }
+            Frontend::Execute(name, limit) => self.run_portal(name, limit).await,
+            Frontend::Close(target, name) => {
+                match target {
+                    Target::Statement => drop(self.prepared.remove(&name)),
+                    Target::Portal => drop(self.portals.remove(&name)),
+                }
+                self.writer.put(Backend::CloseComplete(CloseComplete::new()));
+                Ok(())
+            }
+            other => Err(Failure::protocol(format!("unexpected message {other:?}")).into()),
+        }
+    }
+
+    /// Ends a series of messages. Outside a transaction it is one, whose portals go with it.
+    pub(super) fn sync(&mut self) {
+        if self.transaction == TransactionStatus::Idle {
+            self.portals.clear();
+        }
+        self.deadline = None;
+        self.ready();
+    }
+
+    fn statement(&self, name: &str) -> Result<Arc<Prepared>, Failure> {
+        self.prepared.get(name).cloned().ok_or_else(|| {
+            let named = match name {
+                "" => "unnamed prepared statement".to_owned(),
+                name => format!("prepared statement \"{name}\""),
+            };
+            Failure::new(state::UNDEFINED_STATEMENT, format!("{named} does not exist"))
+        })
+    }
+
+    /// Parses and plans a statement, and keeps it.
+    async fn prepare(&mut self, name: String, query: &str, types: &[u32]) -> Result<(), Stop> {
+        if name.is_empty() {
+            self.prepared.remove("");
+        } else if self.prepared.contains_key(&name) {
+            return Err(Failure::new(
+                state::DUPLICATE_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            )
+            .into());
+        }
+        let pieces = split(query);
+        let prepared = match pieces.as_slice() {
+            [] => Prepared { statement: None, parameters: vec![], fields: None },
+            [piece] => {
+                let statement = self.parse(piece)?;
+                self.check_transaction(&statement)?;
+                let description = self.describe(&statement, types, piece.offset).await?;
+                let count = description.parameters.len().max(types.len());
+                let mut wanted = description.parameters.into_iter();
+                let parameters = (0..count)
+                    .map(|i| Parameter::new(types.get(i).copied(), wanted.next().flatten()))
+                    .collect::<Result<_, _>>()?;
+                Prepared { statement: Some(statement), parameters, fields: description.fields }
+            }
+            [_, second, ..] => {
+                return Err(Failure::new(
+                    state::SYNTAX,
+                    "cannot insert multiple commands into a prepared statement",
+                )
+                .at(second.offset + 1)
+                .into());
+            }
+        };
+        self.prepared.insert(name, Arc::new(prepared));
+        self.writer.put(Backend::ParseComplete(ParseComplete::new()));
+        Ok(())
+    }
+
+    async fn describe(
+        &mut self,
+        statement: &Statement,
+        types: &[u32],
+        offset: usize,
+    ) -> Result<Description, Failure> {
+        match statement {
+            Statement::Own(command) => {
+                Ok(Description { fields: control::columns(command), parameters: vec![] })
+            }
+            Statement::Engine { parsed, rewritten } => {
+                let zone = self.client.settings.time_zone();
+                let hints: Vec<_> = types
+                    .iter()
+                    .map(|oid| Type::from_oid(*oid).filter(|t| *t != Type::UNKNOWN))
+                    // The scale of a decimal is known with its value only.
+                    .map(|ty| ty.filter(|t| *t != Type::NUMERIC && *t != Type::NUMERIC_ARRAY))
+                    .map(|ty| params::natural(&ty?, zone.name()))
+                    .collect();
+                self.connection.describe(parsed, &hints).await.map_err(|e| match rewritten {
+                    true => Failure::from(e).without_position(),
+                    false => Failure::from(e).offset_by(offset),
+                })
+            }
+        }
+    }
+
+    /// Runs a portal, or goes on with it.
+    async fn run_portal(&mut self, name: String, limit: usize) -> Result<(), Stop> {
+        let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
+        let prepared = Arc::clone(&portal.prepared);
+        let Some(statement) = &prepared.statement else {
+            self.writer.put(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
+            return Ok(());
+        };
+        self.check_transaction(statement)?;
+        let portal = self.portals.get_mut(&name).ok_or_else(|| no_portal(&name))?;
+        // What fails or is cancelled does not come back.
+        let before = std::mem::replace(&mut portal.state, State::Ended(String::new()));
+        let mut running = match before {
+            State::Running(running) => running,
+            State::Ended(tag) => {
+                portal.state = State::Ended(tag.clone());
+                self.complete(&tag, Some(0));
+                return Ok(());
+            }
+            State::New => {
+                let (values, formats) = (std::mem::take(&mut portal.values), portal.formats.clone());
+                match self.execute(statement, &values).await? {
+                    Outcome::Done { tag, rows } => {
+                        self.complete(&tag, rows);
+                        self.put_back(&name, State::Ended(tag));
+                        self.deadline = None;
+                        return Ok(());
+                    }
+                    Outcome::Rows { tag, stream } => {
+                        let schema = prepared.fields.clone().unwrap_or_else(|| stream.schema());
+                        Box::new(Running { tag, stream, schema, formats, batch: None })
+                    }
+                }
+            }
+        };
+        let sent = self.send_rows(&mut running, limit).await?;
+        let state = match sent.suspended {
+            true => {
+                self.writer.put(Backend::PortalSuspended(PortalSuspended::new()));
+                State::Running(running)
+            }
+            false => {
+                self.complete(&running.tag, Some(sent.rows as u64));
+                State::Ended(running.tag)
+            }
+        };
+        self.put_back(&name, state);
+        self.deadline = None;
+        Ok(())
+    }
+
+    /// The portal may have gone meanwhile: a COMMIT drops them all.
+    fn put_back(&mut self, name: &str, state: State) {
+        if let Some(portal) = self.portals.get_mut(name) {
+            portal.state = state;
+        }
+    }
+}
+
+fn no_portal(name: &str) -> Failure {
+    Failure::new(state::UNDEFINED_PORTAL, format!("portal \"{name}\" does not exist"))
+}

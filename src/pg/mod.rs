@@ -1,0 +1,271 @@
+//! The PostgreSQL front end: what psql, drivers and BI tools talk to.
+//!
+//! # Layout
+//!
+//! A connection's life, and where each part of it is:
+//!
+//! - [`serve`] accepts it, and drains all connections at the server's end;
+//! - `wire` reads frames and writes messages, `message` decodes what a client sends, `error` says what went wrong;
+//! - `startup` greets it, and takes cancel requests (`cancel` knows the running sessions);
+//! - `session` waits for messages and guards the work for each: a cancel request, `statement_timeout` and a closed
+//!   connection drop it;
+//! - `split` cuts a query string into statements; `command` picks those that concern the connection (transactions,
+//!   [`Settings`], prepared statements), which `control` runs; everything else is the engine's: [`Connection`];
+//! - `simple` and `extended` are the two protocols;
+//! - `params` reads parameters, `encode` writes rows, `types` maps types;
+//! - [`describe_plan`] helps an engine to say what a statement is;
+//! - [`catalog`] has `pg_catalog`, its functions, and the rewriting of what clients ask of it.
+//!
+//! Rows go from the engine's stream into the connection's buffer and from there to the socket, which the stream waits
+//! for: a slow client slows its own query, and holds a batch and a buffer of it.
+
+pub mod catalog;
+
+mod cancel;
+mod command;
+mod control;
+mod encode;
+mod error;
+mod extended;
+mod message;
+mod params;
+mod plan;
+mod session;
+mod settings;
+mod simple;
+mod startup;
+mod types;
+mod wire;
+
+use std::any::Any;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::scalar::ScalarValue;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::error::Result;
+
+pub use self::catalog::register_pg_catalog;
+pub use self::plan::describe_plan;
+pub use self::settings::{SERVER_VERSION, Settings};
+
+/// What the front end needs of the engine: a [`Connection`] for each client.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Opens a session. An error ends the connection and is told to the client.
+    async fn connect(&self, client: &Client) -> Result<Arc<dyn Connection>>;
+}
+
+/// Who connects.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The user that the client says it is.
+    pub user: String,
+    /// The database that it asks for.
+    pub database: String,
+    /// The session's PostgreSQL settings, shared with its functions and catalog tables.
+    pub settings: Arc<Settings>,
+    /// Other settings that it asks for, which the front end does not know (`datafusion.…`, `toplake.…`).
+    pub options: Vec<(String, String)>,
+    /// The number that names the connection: `pg_backend_pid()`.
+    pub pid: i32,
+    /// Where it comes from.
+    pub address: SocketAddr,
+}
+
+impl Client {
+    /// A client in this process, with the settings of a new session.
+    pub fn local(user: &str, database: &str) -> Self {
+        Client {
+            user: user.to_owned(),
+            database: database.to_owned(),
+            settings: Arc::new(Settings::new(user)),
+            options: Vec::new(),
+            pid: 0,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
+    }
+}
+
+/// A session of the engine. Statements come one at a time; dropping a call's future, or the stream that it gave, stops
+/// the work.
+#[async_trait]
+pub trait Connection: Send + Sync {
+    /// Parses one statement, without planning it. An error carries a position in `sql` where known.
+    fn parse(&self, sql: &str) -> Result<Parsed>;
+
+    /// Plans a statement. `hints` are types that the client declared for its first parameters.
+    async fn describe(&self, statement: &Parsed, hints: &[Option<DataType>]) -> Result<Description>;
+
+    /// Runs a statement with values for `$1`, `$2`, …
+    async fn execute(&self, statement: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome>;
+
+    /// A setting of the session has a new value (names as in [`Settings`], in lower case).
+    async fn setting_changed(&self, _name: &str, _value: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// A transaction begins or ends. Where nothing is done here every statement commits by itself, and the client is
+    /// warned when it rolls back after a write.
+    async fn transaction(&self, _step: Transaction) -> Result<Undo> {
+        Ok(Undo::Nothing)
+    }
+}
+
+/// A step of an explicit transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transaction {
+    /// It begins.
+    Begin,
+    /// What was written is to be kept.
+    Commit,
+    /// What was written is to be dropped.
+    Rollback,
+}
+
+/// What a rollback takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undo {
+    /// Nothing: statements commit by themselves.
+    Nothing,
+    /// What the transaction wrote.
+    Writes,
+}
+
+/// A statement as the engine parsed it.
+#[derive(Clone)]
+pub struct Parsed {
+    sql: String,
+    payload: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Parsed {
+    /// A statement of which only the text is kept.
+    pub fn new(sql: impl Into<String>) -> Self {
+        Parsed { sql: sql.into(), payload: None }
+    }
+
+    /// Adds whatever saves the engine parsing it again.
+    pub fn with_payload(mut self, payload: Arc<dyn Any + Send + Sync>) -> Self {
+        self.payload = Some(payload);
+        self
+    }
+
+    /// The statement's text.
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// What was added by [`Parsed::with_payload`].
+    pub fn payload<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.payload.as_deref()?.downcast_ref()
+    }
+}
+
+/// What is known of a statement before it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Description {
+    /// The columns of its result; none for a command.
+    pub fields: Option<SchemaRef>,
+    /// The types of its parameters, as far as known.
+    pub parameters: Vec<Option<DataType>>,
+}
+
+/// What a statement gives.
+pub enum Outcome {
+    /// Rows, and the word in front of their number (`SELECT`, `SHOW`, `EXPLAIN`).
+    Rows {
+        /// The command's tag, without a number.
+        tag: String,
+        /// The rows.
+        stream: SendableRecordBatchStream,
+    },
+    /// No rows.
+    Done {
+        /// The command's tag, without a number (`INSERT`, `CREATE TABLE`).
+        tag: String,
+        /// How many rows it wrote, where it counts them.
+        rows: Option<u64>,
+    },
+}
+
+/// Limits of the server.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// More connections at once than this are refused.
+    pub max_connections: usize,
+    /// How long running statements may go on after the shutdown begins.
+    pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { max_connections: 1_000, drain: Duration::from_secs(10) }
+    }
+}
+
+/// Serves PostgreSQL clients until `shutdown` ends, with the default [`Options`].
+pub async fn serve(
+    listener: TcpListener,
+    engine: Arc<dyn Engine>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    serve_with(listener, engine, Options::default(), shutdown).await
+}
+
+/// Serves PostgreSQL clients until `shutdown` ends; then nobody new is let in, idle clients are sent away, and running
+/// statements may finish within [`Options::drain`].
+pub async fn serve_with(
+    listener: TcpListener,
+    engine: Arc<dyn Engine>,
+    options: Options,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let sessions = cancel::Sessions::default();
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = tasks.join_next() => {
+                if let Err(e) = ended {
+                    tracing::error!("a connection's task failed: {e}");
+                }
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((socket, address)) => {
+                    let full = tasks.len() >= options.max_connections;
+                    let door = startup::Door {
+                        engine: Arc::clone(&engine),
+                        sessions: sessions.clone(),
+                        stopping: stopping.clone(),
+                        full,
+                    };
+                    tasks.spawn(startup::welcome(socket, address, door));
+                }
+                // Usually too many open files: the listener is fine, so wait for some to be closed.
+                Err(e) => {
+                    tracing::warn!("a connection could not be accepted: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let _ = stop.send(true);
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(options.drain, drained).await.is_err() {
+        tracing::warn!("{} connections did not end in time and are cut off", tasks.len());
+        tasks.shutdown().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! A session: waits for messages, does what they ask, and answers.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::scalar::ScalarValue;
+use futures::StreamExt;
+use pgwire::messages::PgWireBackendMessage as Backend;
+use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStatus};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::cancel::Ticket;
+use super::catalog;
+use super::command::{self, Command};
+use super::encode::{Formats, Rows, Style};
+use super::error::{Failure, Severity, Stop, state};
+use super::extended::{Portal, Prepared};
+use super::message::{self, Frontend};
+use crate::statement::split::Piece;
+use super::startup::Start;
+use super::wire::{Reader, Writer};
+use super::{Client, Connection, Outcome, Parsed, Settings};
+
+/// A connection that is open.
+pub(super) struct Session {
+    reader: Reader,
+    stopping: watch::Receiver<bool>,
+    ticket: Ticket,
+    core: Core,
+}
+
+/// All of it but the half that reads, which is watched while this one works.
+pub(super) struct Core {
+    pub(super) writer: Writer,
+    pub(super) client: Client,
+    pub(super) connection: Arc<dyn Connection>,
+    pub(super) transaction: TransactionStatus,
+    /// The first command of this transaction that wrote something.
+    pub(super) wrote: Option<String>,
+    pub(super) prepared: HashMap<String, Arc<Prepared>>,
+    pub(super) portals: HashMap<String, Portal>,
+    /// When the running series of extended messages is too old.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// A statement that may be run: by the front end or by the engine.
+#[derive(Clone)]
+pub(super) enum Statement {
+    Own(Command),
+    Engine {
+        parsed: Parsed,
+        /// The text was changed, so positions in it say nothing to the client.
+        rewritten: bool,
+    },
+}
+
+impl Session {
+    pub(super) fn new(reader: Reader, writer: Writer, start: Start, stopping: watch::Receiver<bool>) -> Self {
+        let Start { client, connection, ticket } = start;
+        Session {
+            reader,
+            stopping,
+            ticket,
+            core: Core {
+                writer,
+                client,
+                connection,
+                transaction: TransactionStatus::Idle,
+                wrote: None,
+                prepared: HashMap::new(),
+                portals: HashMap::new(),
+                deadline: None,
+            },
+        }
+    }
+
+    /// Goes on until the client leaves, the connection breaks, or the server stops.
+    pub(super) async fn run(mut self) {
+        self.core.ready();
+        match self.messages().await {
+            Ok(()) | Err(Stop::Gone) => {}
+            Err(Stop::Failed(failure)) => {
+                self.core.writer.put(Failure { severity: Severity::Fatal, ..failure }.into_message());
+                let _ = self.core.writer.close().await;
+            }
+        }
+    }
+
+    /// An error that comes out of here ends the connection.
+    async fn messages(&mut self) -> Result<(), Stop> {
+        // After an error, everything up to the next Sync is passed over.
+        let mut skipping = false;
+        loop {
+            if !self.reader.has_frame() {
+                self.core.writer.flush().await?;
+            }
+            let (kind, body) = tokio::select! {
+                biased;
+                frame = self.reader.frame() => frame?,
+                _ = self.stopping.wait_for(|stop| *stop) => return Err(Failure::fatal(
+                    state::ADMIN_SHUTDOWN,
+                    "terminating connection because the server is stopping",
+                ).into()),
+            };
+            let message = message::decode(kind, body)?;
+            match message {
+                Frontend::Terminate => return Ok(()),
+                Frontend::Sync => {
+                    skipping = false;
+                    self.core.sync();
+                    continue;
+                }
+                _ if skipping => continue,
+                Frontend::Query(sql) => {
+                    if let Err(stop) = self.query(&sql).await {
+                        self.core.fail(stop)?;
+                    }
+                    self.core.deadline = None;
+                    self.core.ready();
+                }
+                Frontend::Flush => self.core.writer.flush().await?,
+                // Leftovers of a COPY that failed.
+                Frontend::Unexpected(b'd' | b'c' | b'f') => {}
+                Frontend::Unexpected(kind) => {
+                    return Err(Failure::protocol(format!("unexpected message type {kind}")).into());
+                }
+                extended => {
+                    if let Err(stop) = self.extended(extended).await {
+                        self.core.fail(stop)?;
+                        skipping = true;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn query(&mut self, sql: &str) -> Result<(), Stop> {
+        for (statement, offset) in self.core.begin_query(sql)? {
+            // Each statement of the string has the whole time.
+            self.core.deadline = None;
+            let deadline = self.core.arm();
+            let work = async {
+                self.core.simple(&statement).await.map_err(|stop| match stop {
+                    Stop::Failed(failure) => Stop::Failed(failure.offset_by(offset)),
+                    Stop::Gone => Stop::Gone,
+                })
+            };
+            guard(&mut self.reader, &self.ticket, deadline, work).await?;
+        }
+        Ok(())
+    }
+
+    async fn extended(&mut self, message: Frontend) -> Result<(), Stop> {
+        let deadline = self.core.arm();
+        let work = self.core.extended(message);
+        guard(&mut self.reader, &self.ticket, deadline, work).await
+    }
+}
+
+/// Does the work, unless it is cancelled, takes too long, or nobody is there any more to wait for it.
+async fn guard(
+    reader: &mut Reader,
+    ticket: &Ticket,
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<(), Stop>>,
+) -> Result<(), Stop> {
+    let timeout = async {
+        match deadline {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    };
+    let canceled =
+        |why| Failure::new(state::QUERY_CANCELED, format!("canceling statement due to {why}")).into();
+    tokio::select! {
+        biased;
+        () = ticket.cancelled() => Err(canceled("user request")),
+        () = timeout => Err(canceled("statement timeout")),
+        result = work => result,
+        () = reader.closed() => Err(Stop::Gone),
+    }
+}
+
+impl Core {
+    /// Says that the next query may come.
+    pub(super) fn ready(&mut self) {
+        self.writer.put(Backend::ReadyForQuery(ReadyForQuery::new(self.transaction)));
+    }
+
+    /// Tells of an error; gives it back when the connection ends with it.
+    fn fail(&mut self, stop: Stop) -> Result<(), Stop> {
+        self.deadline = None;
+        match stop {
+            Stop::Failed(failure) if failure.severity != Severity::Fatal => {
+                self.transaction = self.transaction.to_error_state();
+                self.writer.put(failure.into_message());
+                Ok(())
+            }
+            stop => Err(stop),
+        }
+    }
+
+    /// Starts the clock of `statement_timeout`, unless it runs already.
+    fn arm(&mut self) -> Option<Instant> {
+        if self.deadline.is_none() {
+            self.deadline = self.client.settings.statement_timeout().map(|t| Instant::now() + t);
+        }
+        self.deadline
+    }
+
+    /// Refuses everything but the end of a transaction that has failed.
+    pub(super) fn check_transaction(&self, statement: &Statement) -> Result<(), Failure> {
+        let ends = matches!(statement, Statement::Own(command) if command.ends_transaction());
+        match self.transaction {
+            TransactionStatus::Error if !ends => Err(Failure::new(
+                state::IN_FAILED_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Parses a statement.
+    pub(super) fn parse(&self, piece: &Piece<'_>) -> Result<Statement, Failure> {
+        let command = command::parse(piece.text).map_err(|e| e.at(piece.offset + 1))?;
+        if let Some(command) =
+            command.filter(|c| c.setting().is_none_or(|n| Settings::knows(n) || !n.contains('.')))
+        {
+            return Ok(Statement::Own(command));
+        }
+        let rewritten = catalog::rewrite(piece.text);
+        match self.connection.parse(rewritten.as_deref().unwrap_or(piece.text)) {
+            Ok(parsed) => Ok(Statement::Engine { parsed, rewritten: rewritten.is_some() }),
+            Err(e) if rewritten.is_some() => Err(Failure::from(e).without_position()),
+            Err(e) => Err(Failure::from(e).offset_by(piece.offset)),
+        }
+    }
+
+    /// Sends rows until there are no more, or `limit` (0: none) is reached.
+    pub(super) async fn send_rows(&mut self, running: &mut Running, limit: usize) -> Result<Sent, Stop> {
+        let mut sent = 0;
+        loop {
+            while let Some((rows, next)) = running.batch.as_mut().filter(|(rows, next)| *next < rows.len()) {
+                if limit > 0 && sent == limit {
+                    return Ok(Sent { rows: sent, suspended: true });
+                }
+                rows.write(*next, &mut self.writer.buffer)?;
+                *next += 1;
+                sent += 1;
+                self.writer.relieve().await?;
+            }
+            if limit > 0 && sent == limit {
+                return Ok(Sent { rows: sent, suspended: true });
+            }
+            match running.stream.next().await {
+                Some(batch) => {
+                    let style = Style { zone: self.client.settings.time_zone() };
+                    let rows = Rows::new(&batch?, &running.schema, &running.formats, style)?;
+                    running.batch = Some((rows, 0));
+                }
+                None => return Ok(Sent { rows: sent, suspended: false }),
+            }
+        }
+    }
+
+    /// Ends a statement that gave rows.
+    pub(super) fn complete(&mut self, tag: &str, rows: Option<u64>) {
+        let text = match (tag, rows) {
+            ("INSERT", Some(n)) => format!("INSERT 0 {n}"),
+            ("SHOW" | "EXPLAIN" | "CALL" | "DESCRIBE", _) | (_, None) => tag.to_owned(),
+            (tag, Some(n)) => format!("{tag} {n}"),
+        };
+        self.writer.put(Backend::CommandComplete(CommandComplete::new(text)));
+    }
+
+    /// Runs a statement up to where it gives rows.
+    pub(super) async fn execute(
+        &mut self,
+        statement: &Statement,
+        parameters: &[ScalarValue],
+    ) -> Result<Outcome, Stop> {
+        self.check_transaction(statement)?;
+        match statement {
+            Statement::Own(command) => Ok(self.control(command).await?),
+            Statement::Engine { parsed, rewritten } => {
+                let outcome = self.connection.execute(parsed, parameters).await.map_err(|e| {
+                    let failure = Failure::from(e);
+                    if *rewritten { failure.without_position() } else { failure }
+                })?;
+                if let Outcome::Done { tag, .. } = &outcome
+                    && self.transaction == TransactionStatus::Transaction
+                {
+                    self.wrote.get_or_insert_with(|| tag.clone());
+                }
+                Ok(outcome)
+            }
+        }
+    }
+}
+
+/// A statement that is giving rows.
+pub(super) struct Running {
+    pub(super) tag: String,
+    pub(super) stream: SendableRecordBatchStream,
+    /// What the client was told of the columns.
+    pub(super) schema: SchemaRef,
+    pub(super) formats: Formats,
+    /// The batch that is being sent, and its next row.
+    pub(super) batch: Option<(Rows, usize)>,
+}
+
+/// What [`Core::send_rows`] did.
+pub(super) struct Sent {
+    pub(super) rows: usize,
+    pub(super) suspended: bool,
+}

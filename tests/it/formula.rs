@@ -1,0 +1,369 @@
+//! Invariant 3 on the real thing: in whatever order events come, are folded, compacted, recomputed, deleted, and
+//! whatever crashes or races meanwhile, every rollup equals its definition over the events ingested, less those deleted.
+//!
+//! The model in `protocol/` has the same rules over plain vectors and runs thousands of times as many cases; here the
+//! tables are Delta tables in a folder, two engines share them, and the answer comes from SQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::arrow::array::{Decimal128Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::datasource::MemTable;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use toplake::catalog::events::EventsTable;
+use toplake::catalog::warehouse::Object;
+use toplake::error::Kind;
+use toplake::lake::action::CommitKind;
+use toplake::lake::committer::Change;
+use toplake::lake::provider::Files;
+use toplake::lake::range::TimeRanges;
+use toplake::lake::snapshot::File;
+use toplake::lake::table::Table;
+use toplake::lake::writer::FileWriter;
+use toplake::rollup::fold::{fold, recompute};
+use toplake::rollup::view::Rollup;
+use toplake::session::{self, Engine};
+use toplake::statement::Session;
+
+const SCHEMA: &str = "CREATE TABLE sales (event_id BIGINT, event_time TIMESTAMP NOT NULL, product_id VARCHAR,
+    country VARCHAR, quantity BIGINT, amount DECIMAL(18, 4)) WITH (time_column = 'event_time')";
+
+/// Each rollup: what creates it, and the same over the raw events.
+const ROLLUPS: [(&str, &str, &str); 5] = [
+    (
+        "hourly",
+        "SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, product_id, country, sum(quantity) AS quantity,
+            count(*) AS events, count(amount) AS paid, sum(amount) AS amount, min(quantity) AS least,
+            max(event_time) AS last FROM sales WHERE country <> 'XX' OR country IS NULL GROUP BY 1, 2, 3",
+        "SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, product_id, country, sum(quantity) AS quantity,
+            count(*) AS events, count(amount) AS paid, sum(amount) AS amount, min(quantity) AS least,
+            max(event_time) AS last FROM truth WHERE country <> 'XX' OR country IS NULL GROUP BY 1, 2, 3",
+    ),
+    (
+        "daily",
+        "SELECT time_bucket(INTERVAL '1 day', bucket, 'Europe/Berlin') AS day, product_id, sum(quantity) AS quantity,
+            sum(events) AS events, sum(amount) AS amount, min(least) AS least, max(last) AS last
+            FROM hourly WHERE country <> 'YY' OR country IS NULL GROUP BY 1, 2",
+        "SELECT time_bucket(INTERVAL '1 day', event_time, 'Europe/Berlin') AS day, product_id, sum(quantity) AS quantity,
+            count(*) AS events, sum(amount) AS amount, min(quantity) AS least, max(event_time) AS last
+            FROM truth WHERE country NOT IN ('XX', 'YY') OR country IS NULL GROUP BY 1, 2",
+    ),
+    (
+        "monthly",
+        "SELECT time_bucket(INTERVAL '1 month', day, 'Europe/Berlin') AS month, sum(quantity) AS quantity,
+            sum(events) AS events, sum(amount) AS amount FROM daily GROUP BY 1",
+        "SELECT time_bucket(INTERVAL '1 month', event_time, 'Europe/Berlin') AS month, sum(quantity) AS quantity,
+            count(*) AS events, sum(amount) AS amount
+            FROM truth WHERE country NOT IN ('XX', 'YY') OR country IS NULL GROUP BY 1",
+    ),
+    (
+        "weekly",
+        "SELECT date_trunc('week', event_time) AS week, country, count(quantity) AS counted, sum(quantity) AS quantity
+            FROM sales GROUP BY 1, 2",
+        "SELECT date_trunc('week', event_time) AS week, country, count(quantity) AS counted, sum(quantity) AS quantity
+            FROM truth GROUP BY 1, 2",
+    ),
+    (
+        "minutely",
+        "SELECT time_bucket(INTERVAL '7 minutes', event_time) AS bucket, count(*) AS events FROM sales GROUP BY 1",
+        "SELECT time_bucket(INTERVAL '7 minutes', event_time) AS bucket, count(*) AS events FROM truth GROUP BY 1",
+    ),
+];
+
+#[derive(Clone, Debug)]
+struct Event {
+    id: i64,
+    time: i64,
+    product: Option<&'static str>,
+    country: Option<&'static str>,
+    quantity: Option<i64>,
+    amount: Option<i128>,
+}
+
+/// Several days around both changes of the clock in Berlin in 2026, in microseconds.
+fn random_time(random: &mut StdRng) -> i64 {
+    let spring = 1_774_656_000_000_000_i64; // 2026-03-28
+    let autumn = 1_792_800_000_000_000_i64; // 2026-10-24
+    let base = *[spring, spring, autumn].choose(random).unwrap();
+    // Often the same instants, often a bucket's edge.
+    match random.random_range(0..4) {
+        0 => base + random.random_range(0..72) * 3_600_000_000,
+        1 => base + random.random_range(0..72) * 3_600_000_000 - 1,
+        _ => base + random.random_range(0..72 * 3_600_000_000),
+    }
+}
+
+fn random_event(random: &mut StdRng, id: i64) -> Event {
+    let refund = random.random_bool(0.1);
+    let quantity = random.random_range(1..5) * if refund { -1 } else { 1 };
+    Event {
+        id,
+        time: random_time(random),
+        product: *[Some("a"), Some("b"), Some("c"), None].choose(random).unwrap(),
+        country: *[Some("KR"), Some("XX"), Some("YY"), None].choose(random).unwrap(),
+        quantity: random.random_bool(0.9).then_some(quantity),
+        amount: random.random_bool(0.9).then_some(i128::from(quantity) * random.random_range(1..1_000_000)),
+    }
+}
+
+fn batch(schema: &SchemaRef, events: &[Event]) -> RecordBatch {
+    let amounts: Decimal128Array = events.iter().map(|e| e.amount).collect();
+    RecordBatch::try_new(
+        Arc::clone(schema),
+        vec![
+            Arc::new(events.iter().map(|e| Some(e.id)).collect::<Int64Array>()),
+            Arc::new(events.iter().map(|e| Some(e.time)).collect::<TimestampMicrosecondArray>()),
+            Arc::new(events.iter().map(|e| e.product).collect::<StringViewArray>()),
+            Arc::new(events.iter().map(|e| e.country).collect::<StringViewArray>()),
+            Arc::new(events.iter().map(|e| e.quantity).collect::<Int64Array>()),
+            Arc::new(amounts.with_precision_and_scale(18, 4).unwrap()),
+        ],
+    )
+    .unwrap()
+}
+
+struct World {
+    engines: [Engine; 2],
+    random: StdRng,
+    truth: Vec<Event>,
+    next_id: i64,
+    log: Vec<String>,
+}
+
+impl World {
+    async fn new(seed: u64, folder: &str) -> Self {
+        let first = session::open(folder).await.unwrap();
+        let sql = Session::new(first.context(), first.warehouse().clone());
+        sql.sql(SCHEMA).await.unwrap();
+        for (name, definition, _) in ROLLUPS {
+            let create = format!(
+                "CREATE MATERIALIZED VIEW {name} WITH (refresh_mode = 'incremental') AS {definition}"
+            );
+            sql.sql(&create).await.unwrap();
+        }
+        let second = session::open(folder).await.unwrap();
+        World {
+            engines: [first, second],
+            random: StdRng::seed_from_u64(seed),
+            truth: vec![],
+            next_id: 0,
+            log: vec![],
+        }
+    }
+
+    fn engine(&mut self) -> Engine {
+        self.engines.choose(&mut self.random).unwrap().clone()
+    }
+
+    async fn events(engine: &Engine) -> Arc<EventsTable> {
+        match engine.warehouse().require("sales").await.unwrap() {
+            Object::Table(events) => events,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn any_rollup(&mut self) -> (Engine, Arc<Rollup>) {
+        let engine = self.engine();
+        let name = ROLLUPS.choose(&mut self.random).unwrap().0;
+        let rollup = engine.warehouse().rollup(name).await.unwrap();
+        self.log.push(format!("  {name}"));
+        (engine, rollup)
+    }
+
+    async fn step(&mut self) {
+        let op = self.random.random_range(0..100);
+        match op {
+            0..30 => self.append().await,
+            30..55 => self.fold().await,
+            55..60 => self.crash().await,
+            60..65 => self.race().await,
+            65..72 => self.recompute().await,
+            72..82 => self.rewrite().await,
+            82..90 => self.delete().await,
+            _ => self.check().await,
+        }
+    }
+
+    async fn append(&mut self) {
+        let count = self.random.random_range(1..6);
+        let events: Vec<Event> = (0..count).map(|i| random_event(&mut self.random, self.next_id + i)).collect();
+        self.next_id += count;
+        self.log.push(format!("append {events:?}"));
+        let engine = self.engine();
+        let table = Self::events(&engine).await;
+        let snapshot = table.table().update().await.unwrap();
+        let mut writer = FileWriter::new(table.table().store(), snapshot.schema.clone(), None);
+        writer.write(&batch(&snapshot.schema, &events)).await.unwrap();
+        let mut change = Change::new(CommitKind::Append, "WRITE", &snapshot);
+        change.adds = writer.finish().await.unwrap();
+        table.table().commit(&change).await.unwrap();
+        self.truth.extend(events);
+    }
+
+    async fn fold(&mut self) {
+        self.log.push("fold".into());
+        let (engine, rollup) = self.any_rollup().await;
+        fold(&rollup, &engine.state()).await.unwrap();
+    }
+
+    /// A fold that is dropped somewhere in the middle, before or after its commit.
+    async fn crash(&mut self) {
+        self.log.push("crash".into());
+        let (engine, rollup) = self.any_rollup().await;
+        let after = Duration::from_micros(self.random.random_range(0..20_000));
+        let _ = tokio::time::timeout(after, fold(&rollup, &engine.state())).await;
+    }
+
+    /// Two engines fold the same rollup at the same time.
+    async fn race(&mut self) {
+        self.log.push("race".into());
+        let name = ROLLUPS.choose(&mut self.random).unwrap().0;
+        let [a, b] = self.engines.clone();
+        let (left, right) = (a.warehouse().rollup(name).await.unwrap(), b.warehouse().rollup(name).await.unwrap());
+        let (left_state, right_state) = (a.state(), b.state());
+        let (left, right) = tokio::join!(fold(&left, &left_state), fold(&right, &right_state));
+        left.unwrap();
+        right.unwrap();
+    }
+
+    async fn recompute(&mut self) {
+        let from = random_time(&mut self.random);
+        let to = from + self.random.random_range(1..100_000_000_000_i64);
+        self.log.push(format!("recompute {from} {to}"));
+        let (engine, rollup) = self.any_rollup().await;
+        let ranges: TimeRanges = [(from, to)].into_iter().collect();
+        recompute(&rollup, &engine.state(), &ranges).await.unwrap();
+    }
+
+    /// Compaction as any of our tables may have it: the rows of some files in one new file.
+    async fn rewrite(&mut self) {
+        let engine = self.engine();
+        let table = if self.random.random_bool(0.5) {
+            Arc::clone(Self::events(&engine).await.table())
+        } else {
+            Arc::clone(&self.any_rollup().await.1.table)
+        };
+        self.log.push(format!("rewrite {}", table.name()));
+        let snapshot = table.update().await.unwrap();
+        let files: Vec<Arc<File>> = snapshot.files.values().cloned().collect();
+        let some: Vec<Arc<File>> = files.choose_multiple(&mut self.random, 2).cloned().collect();
+        let rows = LogicalPlanBuilder::from(
+            Files::new(table.store(), snapshot.schema.clone(), some.clone()).into_plan("some").unwrap(),
+        );
+        self.replace(&engine, &table, some, rows, CommitKind::Rewrite).await;
+    }
+
+    /// All sales of one product leave, by a commit whose kind says nothing of how.
+    async fn delete(&mut self) {
+        let Some(product) = self.truth.choose(&mut self.random).map(|e| e.product) else { return };
+        self.log.push(format!("delete {product:?}"));
+        let engine = self.engine();
+        let table = Arc::clone(Self::events(&engine).await.table());
+        let snapshot = table.update().await.unwrap();
+        let files: Vec<Arc<File>> = snapshot.files.values().cloned().collect();
+        let kept = match product {
+            Some(p) => {
+                let column = datafusion::prelude::col("product_id");
+                column.clone().not_eq(datafusion::prelude::lit(p)).or(column.is_null())
+            }
+            None => datafusion::prelude::col("product_id").is_not_null(),
+        };
+        let rows = Files::new(table.store(), snapshot.schema.clone(), files.clone()).into_plan("all").unwrap();
+        let rows = LogicalPlanBuilder::from(rows).filter(kept).unwrap();
+        if self.replace(&engine, &table, files, rows, CommitKind::Foreign).await {
+            self.truth.retain(|e| e.product != product);
+        }
+    }
+
+    async fn replace(
+        &mut self,
+        engine: &Engine,
+        table: &Table,
+        files: Vec<Arc<File>>,
+        rows: LogicalPlanBuilder,
+        kind: CommitKind,
+    ) -> bool {
+        if files.is_empty() {
+            return false;
+        }
+        let snapshot = table.update().await.unwrap();
+        let state = engine.state();
+        let plan = state.create_physical_plan(&rows.build().unwrap()).await.unwrap();
+        let stream = datafusion::physical_plan::execute_stream(plan, state.task_ctx()).unwrap();
+        let mut writer = FileWriter::new(table.store(), snapshot.schema.clone(), None);
+        writer.write_all(stream).await.unwrap();
+        let mut change = Change::new(kind, "TEST", &snapshot);
+        change.removes = files;
+        change.adds = writer.finish().await.unwrap();
+        match table.commit(&change).await {
+            Ok(_) => true,
+            Err(e) if e.kind() == Kind::Conflict => false,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    /// Every rollup against its definition over the truth, and a query with filters against the same filters.
+    async fn check(&mut self) {
+        self.log.push("check".into());
+        let engine = self.engine();
+        let table = Self::events(&engine).await;
+        let schema = datafusion::catalog::TableProvider::schema(table.as_ref());
+        let ctx = engine.context();
+        let truth = MemTable::try_new(Arc::clone(&schema), vec![vec![batch(&schema, &self.truth)]]).unwrap();
+        let truth_ctx = datafusion::prelude::SessionContext::new();
+        toplake_udfs::register_all(&truth_ctx).unwrap();
+        truth_ctx.register_table("truth", Arc::new(truth)).unwrap();
+        let session = Session::new(ctx, engine.warehouse().clone());
+        for (name, _, definition) in ROLLUPS {
+            let first = datafusion::catalog::TableProvider::schema(
+                engine.warehouse().require(name).await.unwrap().provider().as_ref(),
+            )
+            .field(0)
+            .name()
+            .clone();
+            let filters = [
+                String::new(),
+                format!("WHERE {first} >= TIMESTAMP '2026-03-29T01:00:00'"),
+                format!("WHERE {first} < TIMESTAMP '2026-03-29T22:00:00'"),
+            ];
+            for filter in filters {
+                let found = session.sql(&format!("SELECT * FROM {name} {filter}")).await.unwrap();
+                let wanted = truth_ctx.sql(&format!("SELECT * FROM ({definition}) AS d {filter}")).await.unwrap();
+                let wanted = wanted.collect().await.unwrap();
+                assert_eq!(lines(&found), lines(&wanted), "{name} {filter}\n{}", self.log.join("\n"));
+            }
+        }
+    }
+}
+
+fn lines(rows: &[RecordBatch]) -> Vec<String> {
+    let text = pretty_format_batches(rows).unwrap().to_string();
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>().join("|");
+    let mut lines: Vec<String> = text.lines().filter(|l| l.starts_with('|')).map(cells).collect();
+    lines.sort();
+    lines
+}
+
+/// `TOPLAKE_FORMULA_SEEDS` raises the number of runs.
+#[test]
+fn every_rollup_equals_its_definition() {
+    let seeds = std::env::var("TOPLAKE_FORMULA_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(12);
+    let first = std::env::var("TOPLAKE_FORMULA_FIRST").ok().and_then(|s| s.parse().ok()).unwrap_or(0);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for seed in first..first + seeds {
+        let folder = tempfile::tempdir().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new(seed, folder.path().to_str().unwrap()).await;
+            world.log.push(format!("seed {seed}"));
+            for _ in 0..40 {
+                world.step().await;
+            }
+            world.check().await;
+        });
+    }
+}
