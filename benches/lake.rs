@@ -94,7 +94,7 @@ async fn many_files(count: usize) -> Result<()> {
     let mut written = FileWriter::new(table.store(), Arc::clone(&table.snapshot().schema), None);
     written.write(&batch(&table, 0)?).await?;
     let pattern = written.finish().await?.remove(0);
-    let mut change = Change::new(CommitKind::Append, "WRITE", &*table.snapshot());
+    let mut change = Change::new(CommitKind::Append, "WRITE", &table.snapshot());
     change.adds =
         (0..count).map(|i| Add { path: format!("part-{i:08}.parquet"), ..pattern.clone() }).collect();
     table.commit(&change).await?;
