@@ -1,3 +1,4 @@
 //! The one integration binary: every test binary links the whole engine.
 
+mod ingest;
 mod protocol;
