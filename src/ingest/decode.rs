@@ -114,25 +114,33 @@ pub(super) struct Decoding {
     pub(super) chunks: mpsc::Receiver<Result<Chunk>>,
 }
 
-/// Begins to decode a file behind its first `from` lines or rows; `None` if there is nothing in it. `read` counts the
-/// bytes read.
-pub(super) async fn open(
-    file: &InputFile,
-    wanted: Wanted,
-    from: i64,
-    read: Arc<AtomicU64>,
-) -> Result<Option<Decoding>> {
+/// Where and how to decode.
+pub(super) struct Plan {
+    /// What the rows are for.
+    pub(super) wanted: Wanted,
+    /// Lines or rows that are passed over.
+    pub(super) from: i64,
+    /// Rows of a chunk.
+    pub(super) rows: usize,
+    /// Counts the bytes read.
+    pub(super) read: Arc<AtomicU64>,
+}
+
+/// Begins to decode a file; `None` if there is nothing in it.
+pub(super) async fn open(file: &InputFile, plan: Plan) -> Result<Option<Decoding>> {
     let delimiter = match file.format {
-        Format::Parquet => return super::parquet::open(file, from, read).await.map(Some),
+        Format::Parquet => return super::parquet::open(file, plan).await.map(Some),
         Format::Csv { delimiter } => Some(delimiter),
         Format::Ndjson => None,
     };
+    let Plan { wanted, from, rows, read } = plan;
+    let limits = Limits { rows, ..Default::default() };
     let bytes = Counted { inner: raw(file).await?, read, left: file.size };
     let compression = file.compression;
     let (opened, columns) = oneshot::channel();
     let (sender, chunks) = mpsc::channel(AHEAD);
     tokio::task::spawn_blocking(move || {
-        let begun = begin(bytes, compression, delimiter, wanted);
+        let begun = begin(bytes, compression, delimiter, limits, wanted);
         let (mut decoder, mut records, mut next) = match begun {
             Ok(Some(begun)) => begun,
             other => return drop(opened.send(other.map(|_| None))),
@@ -169,16 +177,18 @@ fn begin(
     bytes: Counted,
     compression: Compression,
     delimiter: Option<u8>,
+    limits: Limits,
     wanted: Wanted,
 ) -> Result<Option<Begun>> {
     let read: Box<dyn Read + Send> = match compression {
         Compression::None => Box::new(bytes),
         Compression::Gzip => {
-            Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::with_capacity(1 << 16, bytes)))
+            let buffered = io::BufReader::with_capacity(1 << 16, bytes);
+            Box::new(flate2::bufread::MultiGzDecoder::new(buffered))
         }
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::new(bytes)?),
     };
-    let mut records = Records::new(read, delimiter, Limits::default());
+    let mut records = Records::new(read, delimiter, limits);
     let Some(mut first) = records.next_chunk().map_err(cannot_read)? else { return Ok(None) };
     if first.bytes.starts_with(b"\xEF\xBB\xBF")
         && let Some(span) = first.spans.first_mut()

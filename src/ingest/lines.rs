@@ -10,6 +10,9 @@ use memchr::{memchr, memchr_iter, memchr2};
 
 use super::decode::BadLine;
 
+/// Most rows of a chunk.
+pub(super) const CHUNK_ROWS: usize = 16 << 10;
+
 /// Bytes asked of the reader at once.
 const READ: usize = 256 << 10;
 
@@ -29,7 +32,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { rows: 16 << 10, bytes: 4 << 20, record: 4 << 20 }
+        Limits { rows: CHUNK_ROWS, bytes: 4 << 20, record: 4 << 20 }
     }
 }
 

@@ -7,8 +7,9 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 
 use super::breaker::Breaker;
-use super::decode::{self, Decoding, Wanted};
+use super::decode::{self, Decoding, Plan, Wanted};
 use super::files::InputFile;
+use super::lines::CHUNK_ROWS;
 use super::map::Mapper;
 use super::outbox::Outbox;
 use super::progress::Progress;
@@ -26,6 +27,9 @@ use crate::session::Engine;
 
 /// Times in a row that a file is begun again although it is where it was.
 const TRIES: usize = 20;
+
+/// Least rows of a chunk; a commit has at least that many.
+const LEAST_ROWS: usize = 1000;
 
 /// What a file's position is once it is consumed whole.
 const COMPLETE: i64 = i64::MAX;
@@ -153,7 +157,11 @@ impl Load<'_> {
             Some(_) => Wanted::Input,
             None => Wanted::Columns(attempt.events.schema()),
         };
-        let decoding = decode::open(attempt.file, wanted, from, self.progress.read()).await?;
+        // Small commits need small chunks, though not so small that types cannot be inferred from the first one.
+        let rows =
+            usize::try_from(self.options.commit_lines).unwrap_or(CHUNK_ROWS).clamp(LEAST_ROWS, CHUNK_ROWS);
+        let plan = Plan { wanted, from, rows, read: self.progress.read() };
+        let decoding = decode::open(attempt.file, plan).await?;
         let mut segment = self.segment(&attempt);
         let done = match decoding {
             Some(decoding) => self.rows(&mut attempt, decoding, &mut segment).await,

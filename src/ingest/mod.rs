@@ -46,7 +46,7 @@ pub struct Options {
     pub transform: Option<String>,
     /// How much bad input is allowed.
     pub max_errors: MaxErrors,
-    /// Lines or rows after which a big file is committed.
+    /// Lines or rows after which a big file is committed, at the end of a chunk of 1,000 to 16,384 of them.
     pub commit_lines: u64,
     /// Bytes read (as stored) after which a big file is committed.
     pub commit_bytes: u64,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
@@ -14,20 +14,18 @@ use futures::{FutureExt, StreamExt, TryFutureExt};
 use object_store::ObjectStoreExt;
 use tokio::sync::mpsc;
 
-use super::decode::{Chunk, Decoding, Payload};
+use super::decode::{Chunk, Decoding, Payload, Plan};
 use super::files::InputFile;
 use crate::error::{Error, Result};
 
-/// Rows of a chunk.
-const ROWS: usize = 16 << 10;
-
-/// Begins to decode a file behind its first `from` rows.
-pub(super) async fn open(file: &InputFile, from: i64, read: Arc<AtomicU64>) -> Result<Decoding> {
+/// Begins to decode a file.
+pub(super) async fn open(file: &InputFile, plan: Plan) -> Result<Decoding> {
+    let Plan { from, read, .. } = plan;
     file.check_size(file.store.head(&file.path).await?.size)?;
     let builder = ParquetRecordBatchStreamBuilder::new(Reader(file.clone())).await.map_err(cannot_read)?;
     let total = builder.metadata().file_metadata().num_rows().max(1);
     let skipped = usize::try_from(from).map_err(|_| Error::internal("a position below zero"))?;
-    let mut rows = builder.with_batch_size(ROWS).with_offset(skipped).build().map_err(cannot_read)?;
+    let mut rows = builder.with_batch_size(plan.rows).with_offset(skipped).build().map_err(cannot_read)?;
     let schema = Arc::clone(rows.schema());
     let (size, (sender, chunks)) = (file.size, mpsc::channel(1));
     tokio::spawn(async move {

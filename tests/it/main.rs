@@ -6,6 +6,7 @@
 mod delta_readers;
 mod formula;
 mod harness;
+mod ingest;
 mod lake;
 mod online_retail;
 mod pg;
