@@ -104,7 +104,7 @@ pub async fn ingest(
     // All are looked at before anything is written: a changed file is an error from the start.
     let events = load.events().await?;
     for file in files {
-        match Stands::of(&*events.table().snapshot(), file).map_err(|e| e.context(&file.url))?.complete() {
+        match Stands::of(&events.table().snapshot(), file).map_err(|e| e.context(&file.url))?.complete() {
             true => load.summary.skipped += 1,
             false => waiting.push(file),
         }
