@@ -93,7 +93,7 @@ struct Segment {
     dead: Outbox,
     lines: u64,
     dead_lines: u64,
-    /// Bytes of the file that were read when it began.
+    /// Bytes that were read when it began.
     begun_at: u64,
 }
 
@@ -188,6 +188,10 @@ impl Load<'_> {
         while let Some(chunk) = decoding.chunks.recv().await {
             let mut chunk = chunk?;
             let lines = chunk.len();
+            if segment.lines == 0 {
+                // What was passed over to get here is none of its bytes.
+                segment.begun_at = self.progress.read().load(Ordering::Relaxed);
+            }
             let mapped = mapper.map(&mut chunk)?;
             self.breaker.count(lines, &mapped.bad)?;
             segment.rows.write(&mapped.batch).await?;
@@ -212,7 +216,7 @@ impl Load<'_> {
             dead: Outbox::new(letters, table.name(), &attempt.file.url),
             lines: 0,
             dead_lines: 0,
-            begun_at: self.progress.read().load(Ordering::Relaxed),
+            begun_at: 0,
         }
     }
 
