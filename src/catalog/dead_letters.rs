@@ -94,7 +94,7 @@ impl DeadLetters {
                 return Ok(());
             }
             let mut change = Change::new(CommitKind::Append, "OUTBOX", &mine);
-            change.positions = pending.positions(&mine, &theirs);
+            change.positions = pending.positions(&mine, events, &theirs);
             change.adds = pending.files.into_iter().map(|f| f.add).collect();
             match table.commit(&change).await {
                 Err(e) if e.kind() == Kind::Conflict => {}
@@ -125,7 +125,7 @@ struct Pending {
 
 impl Pending {
     async fn between(mine: &Snapshot, events: &Table, theirs: &Snapshot) -> Result<Self> {
-        let (mark, version) = apps(theirs);
+        let (mark, version) = apps(events);
         if theirs.position(MARK) == mine.position(&mark) {
             return Ok(Pending { files: vec![] });
         }
@@ -134,8 +134,8 @@ impl Pending {
         Ok(Pending { files: named.filter(|f| f.table == NAME).cloned().collect() })
     }
 
-    fn positions(&self, mine: &Snapshot, theirs: &Snapshot) -> Vec<Position> {
-        let (mark, version) = apps(theirs);
+    fn positions(&self, mine: &Snapshot, events: &Table, theirs: &Snapshot) -> Vec<Position> {
+        let (mark, version) = apps(events);
         let marked = theirs.position(MARK).unwrap_or_default();
         vec![
             Position { from: mine.position(&mark), to: marked, app: mark },
@@ -144,10 +144,11 @@ impl Pending {
     }
 }
 
-/// The names of the two positions of an events table: how many it had named, and at which version.
-fn apps(theirs: &Snapshot) -> (String, String) {
-    let id = &theirs.metadata.id;
-    (format!("toplake.outbox.mark:{id}"), format!("toplake.outbox.version:{id}"))
+/// The names of the two positions of an events table: how many it had named, and at which version. They belong to its
+/// log, which goes on when the table is dropped and made again.
+fn apps(events: &Table) -> (String, String) {
+    let name = events.name();
+    (format!("toplake.outbox.mark:{name}"), format!("toplake.outbox.version:{name}"))
 }
 
 /// How a commit names a side-table file.

@@ -142,10 +142,7 @@ pub fn last_event_time(name: &str, snapshot: &Snapshot) -> Result<Option<i64>> {
             "table '{name}' has no time_column, so no time is its latest"
         )));
     };
-    let each = snapshot
-        .files
-        .values()
-        .map(|f| f.stats(&snapshot.schema).time_bounds(column).map(|(_, highest)| highest));
+    let each = snapshot.files.values().map(|f| f.stats(&snapshot.schema).highest_time_seen(column));
     Ok(each.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()))
 }
 

@@ -176,6 +176,17 @@ impl Table {
             }
         }
         let what = format!("table '{}': could not commit in {ATTEMPTS} attempts", self.name());
+        if let Some(version) = lost {
+            // The last attempt may have landed: what stands there decides whether the caller may plan again.
+            match self.outcome(version, &id).await {
+                Ok(Outcome::Ours) => return self.done(version, actions).await,
+                Ok(Outcome::Theirs) => {}
+                Ok(Outcome::Open) | Err(_) => {
+                    let e = trouble.unwrap_or_else(|| Error::storage("the store does not say what it has"));
+                    return Err(e.context(format!("{what}, and the last one may still land")));
+                }
+            }
+        }
         Err(match trouble {
             Some(e) => e.context(what),
             None => Error::conflict(format!("{what}: other writers keep winning")),

@@ -317,6 +317,20 @@ async fn bad_lines_say_why_and_are_kept_once_followed_or_not() {
     engine.warehouse().dead_letters().follow(&events).await.unwrap();
     assert!(table.get(&table.path("00000000000000000001.json")).await.unwrap().is_some());
     assert_eq!(bench.sql(letters).await.len(), 7);
+
+    // A table that is dropped and made again goes on with its log; what was added before is not added again.
+    bench
+        .sql("DROP TABLE sales; CREATE TABLE sales (id BIGINT NOT NULL, at TIMESTAMP) WITH (time_column = 'at')")
+        .await;
+    assert_eq!(bench.sql(letters).await.len(), 7);
+    bench
+        .ingest(
+            &[&more],
+            &Options { follow: true, max_errors: MaxErrors::Percent(100.0), ..Default::default() },
+        )
+        .await
+        .unwrap();
+    assert_eq!(bench.sql(letters).await.len(), 8);
 }
 
 #[tokio::test]
