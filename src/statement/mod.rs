@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`split`] | a text into statements |
-//! | [`parse`] | a statement's text into what it says |
+//! | [`parse`](mod@parse) | a statement's text into what it says |
 //! | [`ddl`] | CREATE, DROP |
 //! | [`run`] | everything else, and which is which |
 
