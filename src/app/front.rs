@@ -50,15 +50,11 @@ impl pg::Connection for Connected {
     }
 
     async fn describe(&self, parsed: &pg::Parsed, _hints: &[Option<DataType>]) -> Result<pg::Description> {
-        let described = self.0.describe(Self::statement(parsed)?).await?;
-        Ok(pg::Description { fields: described.fields, parameters: described.parameters })
+        self.0.describe(Self::statement(parsed)?).await
     }
 
     async fn execute(&self, parsed: &pg::Parsed, parameters: &[ScalarValue]) -> Result<pg::Outcome> {
-        Ok(match self.0.execute(Self::statement(parsed)?, parameters).await? {
-            statement::Outcome::Rows { tag, stream } => pg::Outcome::Rows { tag, stream },
-            statement::Outcome::Done { tag, rows } => pg::Outcome::Done { tag, rows },
-        })
+        self.0.execute(Self::statement(parsed)?, parameters).await
     }
 
     async fn setting_changed(&self, name: &str, value: &str) -> Result<()> {

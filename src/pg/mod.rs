@@ -44,14 +44,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::error::Result;
+pub use crate::statement::{Description, Outcome};
 
 pub use self::catalog::register_pg_catalog;
 pub use self::plan::describe_plan;
@@ -168,33 +168,6 @@ impl Parsed {
     pub fn payload<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.payload.as_deref()?.downcast_ref()
     }
-}
-
-/// What is known of a statement before it runs.
-#[derive(Debug, Clone, Default)]
-pub struct Description {
-    /// The columns of its result; none for a command.
-    pub fields: Option<SchemaRef>,
-    /// The types of its parameters, as far as known.
-    pub parameters: Vec<Option<DataType>>,
-}
-
-/// What a statement gives.
-pub enum Outcome {
-    /// Rows, and the word in front of their number (`SELECT`, `SHOW`, `EXPLAIN`).
-    Rows {
-        /// The command's tag, without a number.
-        tag: String,
-        /// The rows.
-        stream: SendableRecordBatchStream,
-    },
-    /// No rows.
-    Done {
-        /// The command's tag, without a number (`INSERT`, `CREATE TABLE`).
-        tag: String,
-        /// How many rows it wrote, where it counts them.
-        rows: Option<u64>,
-    },
 }
 
 /// Limits of the server.
