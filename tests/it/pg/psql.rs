@@ -150,12 +150,3 @@ async fn it_runs_files() {
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("job.sql:1: ERROR:"));
 }
-
-/// A server to try psql against by hand: `cargo test --test it pg::psql::stay -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "runs until it is stopped"]
-async fn stay() {
-    let server = server().await;
-    println!("psql -h 127.0.0.1 -p {} -U tester toplake", server.port);
-    std::future::pending().await
-}
