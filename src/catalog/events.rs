@@ -192,7 +192,7 @@ impl TimeCheck {
         )))
     }
 
-    /// Which rows may be stored: those with a time that is not too far ahead. `None` if all may.
+    /// Which rows may not be stored: those with a time that is too far ahead.
     pub fn bad_rows(&self, batch: &RecordBatch) -> Vec<usize> {
         let Some((index, _)) = &self.column else { return vec![] };
         let times = batch.column(*index).as_primitive::<TimestampMicrosecondType>();

@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 use super::dead_letters::{self, DeadLetters};
 use super::events::EventsTable;
 use super::leaderboard::LeaderboardTable;
-use super::options::{ObjectKind, TableOptions, keys};
+use super::options::{ObjectKind, keys};
 use crate::error::{Error, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
@@ -452,11 +452,6 @@ pub fn view_configuration(kind: ObjectKind, sql: &str, time_zone: Option<&str>) 
         configuration.insert(keys::TIME_ZONE.to_owned(), zone.to_owned());
     }
     configuration
-}
-
-/// The options of the events table of this name.
-pub fn options_of(snapshot: &Snapshot) -> TableOptions {
-    TableOptions::from_configuration(&snapshot.metadata.configuration)
 }
 
 fn is_dropped(snapshot: &Snapshot) -> bool {
