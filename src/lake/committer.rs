@@ -6,7 +6,8 @@
 //! 1. every position it moves must stand where the work began (a stale or zombie writer fails here),
 //! 2. every file it removes must be active (two compactions, or a compaction and a DELETE, cannot both win),
 //! 3. no `replace` may have come between where the work says so (folds),
-//! 4. the table must still be the one that the work was planned on.
+//! 4. the table must still be the one that the work was planned on, with the options that it depends on,
+//! 5. nobody has changed rows meanwhile that are about to expire: a rollup has to read them again first.
 //!
 //! An attempt whose answer is lost is looked for by its id, at its version, before anything is tried again; until it is
 //! known what stands at that version, no other version is tried.
@@ -39,6 +40,15 @@ pub struct Position {
     pub to: i64,
 }
 
+/// What a commit that ends the retention of rows takes away.
+#[derive(Debug, Clone)]
+pub struct Expiry {
+    /// Rows before this instant, in microseconds.
+    pub cut: i64,
+    /// By this column.
+    pub time_column: String,
+}
+
 /// A planned commit.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -50,8 +60,14 @@ pub struct Change {
     pub table_id: String,
     /// The version that it was planned on.
     pub planned_at: i64,
+    /// The definition and options that it was planned on.
+    pub planned_on: Arc<Metadata>,
     /// Whether a `replace` commit since `planned_at` makes the plan void.
     pub refuses_replace: bool,
+    /// Whether any other definition or options than those of `planned_on` make the plan void.
+    pub refuses_alteration: bool,
+    /// Rows before this instant leave for good: a commit since `planned_at` that changed such rows makes the plan void.
+    pub expires: Option<Expiry>,
     /// Files that join.
     pub adds: Vec<Add>,
     /// Files that leave.
@@ -76,7 +92,10 @@ impl Change {
             operation,
             table_id: planned_on.metadata.id.clone(),
             planned_at: planned_on.version,
+            planned_on: Arc::clone(&planned_on.metadata),
             refuses_replace: false,
+            refuses_alteration: false,
+            expires: None,
             adds: vec![],
             removes: vec![],
             positions: vec![],
@@ -193,7 +212,17 @@ impl Table {
         })
     }
 
-    async fn done(&self, version: i64, actions: Vec<Action>) -> Result<i64> {
+    pub(super) async fn done(&self, version: i64, actions: Vec<Action>) -> Result<i64> {
+        if !self.looked_recently() && log::read_commit(self.store(), version - 1).await?.is_none() {
+            // This process stood still for so long that the log was cleaned up beyond the version that it was to commit:
+            // nobody will ever read that version.
+            self.store().delete_all(vec![log::commit_path(self.store(), version)]).await?;
+            self.update().await?;
+            return Err(Error::conflict(format!(
+                "table '{}': this writer stood still for too long",
+                self.name()
+            )));
+        }
         self.wrote(version, actions).await?;
         if version > 0 && version % CHECKPOINT_EVERY == 0 {
             self.checkpoint_beside();
@@ -238,10 +267,20 @@ impl Table {
         if change.planned_at == now.version {
             return Ok(());
         }
-        let metadata_matters = change.metadata.is_some() || !change.adds.is_empty();
+        if (change.refuses_alteration || change.metadata.is_some()) && now.metadata != change.planned_on {
+            return conflict("its definition or options changed meanwhile".into());
+        }
+        let metadata_matters = !change.adds.is_empty();
         let between = self.commits(change.planned_at, now.version).await?;
         if change.refuses_replace && between.iter().any(|c| c.kind == CommitKind::Replace) {
             return conflict("buckets were replaced meanwhile".into());
+        }
+        if let Some(Expiry { cut, time_column }) = &change.expires
+            && between.iter().any(|c| {
+                c.changed(&now.schema, time_column).iter().next().is_some_and(|(from, _)| from < *cut)
+            })
+        {
+            return conflict("rows that are about to expire were changed meanwhile".into());
         }
         if metadata_matters && between.iter().any(|c| c.kind == CommitKind::Metadata) {
             return conflict("its definition or options changed meanwhile".into());
@@ -256,7 +295,7 @@ impl Table {
         tokio::spawn(async move {
             let _guard = guard;
             if let Err(e) = write_checkpoint(&store, snapshot).await {
-                tracing::warn!(table = name, error = %e, "could not write a checkpoint; the next commits try again");
+                tracing::warn!(table = name, error = %e, "could not write a checkpoint; one of the next commits will");
             }
         });
     }
@@ -273,8 +312,7 @@ async fn write_checkpoint(store: &super::store::Store, snapshot: Arc<Snapshot>) 
     let encoded = tokio::task::spawn_blocking(move || super::checkpoint::write(&snapshot)).await;
     let (body, size) = encoded.map_err(|e| Error::internal(format!("checkpoint writer: {e}")))??;
     store.put(&log::checkpoint_path(store, version), body).await?;
-    let hint = serde_json::json!({ "version": version, "size": size }).to_string();
-    store.put(&log::last_checkpoint_path(store), hint.into_bytes().into()).await
+    log::write_hint(store, version, Some(size)).await
 }
 
 /// What stands at a version.

@@ -48,6 +48,11 @@ impl Pins {
         self.0.lock().get(name).cloned()
     }
 
+    /// Lets go of all versions: what is pinned next is the newest again.
+    pub fn release(&self) {
+        self.0.lock().clear();
+    }
+
     /// The versions, for lineage.
     pub fn versions(&self) -> std::collections::BTreeMap<String, i64> {
         self.0.lock().iter().map(|(name, snapshot)| (name.clone(), snapshot.version)).collect()

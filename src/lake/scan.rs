@@ -48,6 +48,14 @@ pub struct Scan<'a> {
 }
 
 impl Scan<'_> {
+    /// The files that may have rows which satisfy the filters, by their statistics.
+    pub fn matching(&self, state: &dyn Session) -> Result<Vec<Arc<File>>> {
+        let stats: Vec<Arc<FileStats>> =
+            self.files.iter().map(|f| Arc::clone(f.stats(self.schema))).collect();
+        let keep = self.prune(self.predicate(state)?.as_ref(), &stats);
+        Ok(self.files.iter().zip(keep).filter(|(_, keep)| *keep).map(|(file, _)| Arc::clone(file)).collect())
+    }
+
     /// The plan.
     pub fn plan(self, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         let predicate = self.predicate(state)?;

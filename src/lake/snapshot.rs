@@ -57,6 +57,9 @@ impl File {
 /// The tag that tells the files of a `replace` commit apart: `append`, `replace` or `carry`.
 pub const PART: &str = "toplake.part";
 
+/// Option of an events table: rows before this instant (microseconds) are past their retention.
+pub const EXPIRED_THROUGH: &str = "toplake.expired_through";
+
 /// A commit, as followers need it.
 #[derive(Debug)]
 pub struct Commit {
@@ -80,6 +83,44 @@ pub struct Commit {
     pub sources: BTreeMap<String, i64>,
     /// Milliseconds since 1970, by the writer's clock.
     pub timestamp: i64,
+    /// The retention cut that held when it was made. It is asked for where a foreign writer removed files, and may not be
+    /// known of other commits.
+    pub expired_through: Option<i64>,
+}
+
+impl Commit {
+    /// Files whose rows are new.
+    pub fn appended(&self) -> impl Iterator<Item = &Arc<File>> {
+        self.adds.iter().filter(|file| match self.kind {
+            CommitKind::Append => true,
+            CommitKind::Replace => file.part() == Some("append"),
+            // An INSERT of a foreign writer. Dirty ranges below the retention cut would be clipped, and its rows lost.
+            CommitKind::Foreign => self.removes.is_empty(),
+            CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata => false,
+        })
+    }
+
+    /// Ranges of time whose rows changed otherwise than by new ones, by the table's time column.
+    ///
+    /// Below the retention cut that held when it was made a commit cannot have changed rows; it only carries them from
+    /// file to file.
+    pub fn changed(&self, schema: &SchemaRef, time: &str) -> TimeRanges {
+        match self.kind {
+            CommitKind::Append | CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata => {
+                TimeRanges::default()
+            }
+            CommitKind::Replace => self.ranges.clone(),
+            CommitKind::Foreign if self.removes.is_empty() => TimeRanges::default(),
+            CommitKind::Foreign => {
+                let touched = self.adds.iter().chain(&self.removes).map(|file| {
+                    // Without statistics the file may have rows of any time.
+                    file.stats(schema).time_bounds(time).map_or((i64::MIN, i64::MAX), |(a, b)| (a, b + 1))
+                });
+                let touched: TimeRanges = touched.collect();
+                self.expired_through.map_or(touched.clone(), |cut| touched.at_or_after(cut))
+            }
+        }
+    }
 }
 
 /// A table at one version. Cheap to clone.
@@ -107,6 +148,11 @@ impl Snapshot {
         self.metadata.configuration.get(key).map(String::as_str)
     }
 
+    /// Rows before this instant are past their retention, in microseconds.
+    pub fn expired_through(&self) -> Option<i64> {
+        expired_through(&self.metadata)
+    }
+
     /// How far an application has come.
     pub fn position(&self, app: &str) -> Option<i64> {
         self.txns.get(app).copied()
@@ -116,6 +162,10 @@ impl Snapshot {
     pub fn rows(&self) -> Option<u64> {
         self.files.values().map(|f| f.stats(&self.schema).rows).sum()
     }
+}
+
+fn expired_through(metadata: &Metadata) -> Option<i64> {
+    metadata.configuration.get(EXPIRED_THROUGH)?.parse().ok()
 }
 
 /// A snapshot in the making: what is known before protocol and metadata have come by.
@@ -174,6 +224,7 @@ impl Replay {
             outbox: vec![],
             sources: BTreeMap::new(),
             timestamp: 0,
+            expired_through: self.metadata.as_deref().and_then(expired_through),
         };
         for action in actions {
             self.apply_one(action, Some(&mut commit));

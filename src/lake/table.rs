@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use parking_lot::RwLock;
 
 use super::action::{Action, CommitInfo, CommitKind, Format, Metadata, Protocol, format_lines};
-use super::log;
+use super::log::{self, Opened};
 use super::schema;
 use super::snapshot::{Commit, Replay, Snapshot};
 use super::store::Store;
@@ -37,6 +38,32 @@ struct State {
     snapshot: Arc<Snapshot>,
     /// The newest commits, without a gap, up to the snapshot's version.
     recent: VecDeque<Arc<Commit>>,
+    /// When the snapshot's version was last seen to be the newest.
+    looked: Looked,
+}
+
+impl State {
+    fn at(opened: Opened, looked: Looked) -> Self {
+        let older = opened.commits.len().saturating_sub(RECENT);
+        let recent = opened.commits.into_iter().skip(older).map(Arc::new).collect();
+        State { snapshot: Arc::new(opened.snapshot), recent, looked }
+    }
+}
+
+/// A moment, by the clock of the process and by that of the machine: either may stand still where the other goes on.
+#[derive(Debug, Clone, Copy)]
+struct Looked(Instant, SystemTime);
+
+impl Looked {
+    fn now() -> Self {
+        Looked(Instant::now(), SystemTime::now())
+    }
+
+    /// Whether no commit since then can have been cleaned up: the next version that is not there was never there.
+    fn is_recent(self) -> bool {
+        let by_machine = SystemTime::now().duration_since(self.1).unwrap_or_default();
+        self.0.elapsed().max(by_machine) < log::LEAST_AGE / 2
+    }
 }
 
 /// What a new table is.
@@ -71,11 +98,11 @@ impl NewTable {
 impl Table {
     /// Opens the table that lies in `store`; `None` if there is none.
     pub async fn open(name: &str, store: Store) -> Result<Option<Self>> {
-        Ok(log::load(&store, None).await?.map(|snapshot| Table::at(name, store, snapshot)))
+        let looked = Looked::now();
+        Ok(log::open(&store, None).await?.map(|opened| Table::at(name, store, State::at(opened, looked))))
     }
 
-    fn at(name: &str, store: Store, snapshot: Snapshot) -> Self {
-        let state = State { snapshot: Arc::new(snapshot), recent: VecDeque::new() };
+    fn at(name: &str, store: Store, state: State) -> Self {
         Table {
             name: name.to_owned(),
             store,
@@ -105,9 +132,11 @@ impl Table {
         if !store.put_if_absent(&log::commit_path(&store, 0), body.into()).await? {
             return Ok(None);
         }
+        let looked = Looked::now();
         let mut replay = Replay::default();
-        replay.commit(0, actions.into());
-        Ok(Some(Table::at(name, store.clone(), replay.finish(store.prefix().as_ref())?)))
+        let commits = vec![replay.commit(0, actions.into())];
+        let opened = Opened { snapshot: replay.finish(store.prefix().as_ref())?, commits };
+        Ok(Some(Table::at(name, store, State::at(opened, looked))))
     }
 
     /// The table's name.
@@ -132,18 +161,35 @@ impl Table {
         loop {
             let now = self.snapshot();
             if now.version - start >= FOLLOW {
-                let Some(snapshot) = log::load(&self.store, None).await? else {
-                    return Err(Error::undefined_table(format!("table '{}' has vanished", self.name)));
-                };
-                let snapshot = Arc::new(snapshot);
-                *self.state.write() = State { snapshot: Arc::clone(&snapshot), recent: VecDeque::new() };
-                return Ok(snapshot);
+                return self.reopen().await;
             }
+            let looked = Looked::now();
             match log::read_commit(&self.store, now.version + 1).await? {
-                None => return Ok(now),
                 Some(actions) => self.advance(&now, actions)?,
-            };
+                None if self.looked_recently() => {
+                    self.state.write().looked = looked;
+                    return Ok(now);
+                }
+                // The next version may have been there and be cleaned up by now.
+                None => return self.reopen().await,
+            }
         }
+    }
+
+    /// Opens the table anew. The caller holds `following`.
+    async fn reopen(&self) -> Result<Arc<Snapshot>> {
+        let looked = Looked::now();
+        let Some(opened) = log::open(&self.store, None).await? else {
+            return Err(Error::undefined_table(format!("table '{}' has vanished", self.name)));
+        };
+        *self.state.write() = State::at(opened, looked);
+        Ok(self.snapshot())
+    }
+
+    /// Whether the log was seen to end at the known version, or after it, so lately that its next version cannot have been
+    /// cleaned up since.
+    pub(super) fn looked_recently(&self) -> bool {
+        self.state.read().looked.is_recent()
     }
 
     /// Applies the commit that follows `now`. The caller holds `following`.
@@ -176,14 +222,17 @@ impl Table {
         if after >= through {
             return Ok(vec![]);
         }
-        {
+        let known: Vec<Arc<Commit>> = {
             let state = self.state.read();
-            if state.recent.front().is_some_and(|first| first.version <= after + 1) {
-                let wanted = state.recent.iter().filter(|c| c.version > after && c.version <= through);
-                return Ok(wanted.cloned().collect());
-            }
+            state.recent.iter().filter(|c| c.version > after && c.version <= through).cloned().collect()
+        };
+        let known = if known.last().is_some_and(|c| c.version == through) { known } else { vec![] };
+        let missing = known.first().map_or(through, |c| c.version - 1);
+        if missing <= after {
+            return Ok(known);
         }
-        Ok(log::read_commits(&self.store, after, through).await?.into_iter().map(Arc::new).collect())
+        let older = log::read_commits(&self.store, after, missing).await?;
+        Ok(older.into_iter().map(Arc::new).chain(known).collect())
     }
 
     /// The table as it was at `version`.
@@ -207,4 +256,65 @@ pub fn now_ms() -> i64 {
 /// How commits name their writer.
 pub fn engine_info() -> String {
     concat!("toplake/", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::committer::Change;
+    use super::*;
+    use datafusion::arrow::datatypes::{DataType, Field};
+    use object_store::memory::InMemory;
+
+    async fn table() -> Table {
+        let store = Store::with_object_store(Arc::new(InMemory::new()), "memory:///t").unwrap();
+        let schema = Schema::new(vec![Field::new("id", DataType::Int64, true)]);
+        let new = NewTable { schema, configuration: vec![], description: None };
+        Table::create("t", store, &new).await.unwrap().unwrap()
+    }
+
+    async fn commit(table: &Table) -> Result<i64> {
+        let mut change = Change::new(CommitKind::Append, "WRITE", &table.snapshot());
+        change.adds = vec![super::super::action::Add { path: "f".into(), ..Default::default() }];
+        table.commit(&change).await
+    }
+
+    /// As after an hour in which the process stood still.
+    fn age(table: &Table) {
+        let hour_ago = SystemTime::now() - log::LEAST_AGE;
+        table.state.write().looked = Looked(Instant::now(), hour_ago);
+    }
+
+    #[tokio::test]
+    async fn who_stood_still_while_the_log_was_cleaned_up_goes_on_at_its_end() {
+        let busy = table().await;
+        let idle = Table::open("t", busy.store().clone()).await.unwrap().unwrap();
+        for _ in 0..5 {
+            commit(&busy).await.unwrap();
+        }
+        busy.checkpoint().await.unwrap();
+        assert!(log::clean_up(busy.store(), 5, std::time::Duration::ZERO).await.unwrap() > 0);
+        age(&idle);
+        // Version 1, which it would look for next, is not there.
+        assert_eq!(idle.update().await.unwrap().version, 5);
+        assert_eq!(commit(&idle).await.unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn a_commit_into_a_part_of_the_log_that_is_gone_is_taken_back() {
+        let busy = table().await;
+        let idle = Table::open("t", busy.store().clone()).await.unwrap().unwrap();
+        for _ in 0..5 {
+            commit(&busy).await.unwrap();
+        }
+        busy.checkpoint().await.unwrap();
+        log::clean_up(busy.store(), 5, std::time::Duration::ZERO).await.unwrap();
+        // The process stood still between looking for the end of the log and writing: version 1 is free again.
+        age(&idle);
+        let path = log::commit_path(idle.store(), 1);
+        assert!(idle.store().put_if_absent(&path, b"{}".as_slice().into()).await.unwrap());
+        let lost = idle.done(1, vec![]).await.unwrap_err();
+        assert_eq!(lost.kind(), crate::error::Kind::Conflict, "{lost}");
+        assert!(idle.store().get(&path).await.unwrap().is_none());
+        assert_eq!(idle.snapshot().version, 5);
+    }
 }

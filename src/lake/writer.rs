@@ -9,6 +9,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::AsyncArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
 use futures::StreamExt;
 use object_store::buffered::BufWriter;
 
@@ -22,7 +23,7 @@ use super::table::now_ms;
 use crate::error::{Error, Kind, Result};
 
 /// A file is closed when it has about this many bytes.
-const TARGET_BYTES: usize = 128 << 20;
+pub const TARGET_BYTES: usize = 128 << 20;
 
 /// Writes the files of one piece of work.
 pub struct FileWriter {
@@ -32,6 +33,7 @@ pub struct FileWriter {
     /// As stored.
     file_schema: SchemaRef,
     part: Option<&'static str>,
+    bloom_filters: Vec<String>,
     open: Option<OpenFile>,
     adds: Vec<Add>,
     rows: u64,
@@ -47,7 +49,23 @@ impl FileWriter {
     /// A writer of rows of `schema` into the table at `store`; `part` marks the files in `replace` commits.
     pub fn new(store: &Store, schema: SchemaRef, part: Option<&'static str>) -> Self {
         let file_schema = schema::file_schema(&schema);
-        FileWriter { store: store.clone(), schema, file_schema, part, open: None, adds: vec![], rows: 0 }
+        FileWriter {
+            store: store.clone(),
+            schema,
+            file_schema,
+            part,
+            bloom_filters: vec![],
+            open: None,
+            adds: vec![],
+            rows: 0,
+        }
+    }
+
+    /// Puts bloom filters on these columns. They take memory while a file is written, so only files that are to stay have
+    /// them.
+    pub fn with_bloom_filters(mut self, columns: Vec<String>) -> Self {
+        self.bloom_filters = columns;
+        self
     }
 
     /// Rows so far.
@@ -71,10 +89,19 @@ impl FileWriter {
         open.stats.update(&batch)?;
         open.writer.write(&batch).await?;
         self.rows += batch.num_rows() as u64;
-        if open.writer.bytes_written() + open.writer.in_progress_size() >= TARGET_BYTES {
+        self.open = Some(open);
+        if self.open_bytes() >= TARGET_BYTES { self.cut().await } else { Ok(()) }
+    }
+
+    /// About how many bytes the open file has.
+    pub fn open_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.writer.bytes_written() + open.writer.in_progress_size())
+    }
+
+    /// Closes the open file: what is written next goes into another one.
+    pub async fn cut(&mut self) -> Result<()> {
+        if let Some(open) = self.open.take() {
             self.adds.push(open.close(self.part).await?);
-        } else {
-            self.open = Some(open);
         }
         Ok(())
     }
@@ -89,9 +116,7 @@ impl FileWriter {
 
     /// Closes the last file and gives what a commit has to name.
     pub async fn finish(mut self) -> Result<Vec<Add>> {
-        if let Some(open) = self.open.take() {
-            self.adds.push(open.close(self.part).await?);
-        }
+        self.cut().await?;
         Ok(self.adds)
     }
 
@@ -107,13 +132,17 @@ impl FileWriter {
 
     fn start(&self) -> Result<OpenFile> {
         let path = format!("part-{}.zstd.parquet", uuid::Uuid::now_v7());
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_statistics_enabled(EnabledStatistics::Page)
-            .set_created_by(super::table::engine_info())
-            .build();
+            .set_created_by(super::table::engine_info());
+        for column in &self.bloom_filters {
+            properties =
+                properties.set_column_bloom_filter_enabled(ColumnPath::new(vec![column.clone()]), true);
+        }
         let buffer = BufWriter::new(Arc::clone(self.store.object_store()), self.store.path(&path));
-        let writer = AsyncArrowWriter::try_new(buffer, Arc::clone(&self.file_schema), Some(properties))?;
+        let writer =
+            AsyncArrowWriter::try_new(buffer, Arc::clone(&self.file_schema), Some(properties.build()))?;
         Ok(OpenFile { path, writer, stats: StatsCollector::try_new(&self.file_schema)? })
     }
 }

@@ -20,15 +20,11 @@ use futures::future::BoxFuture;
 
 use super::definition::{Definition, within};
 use crate::error::{Error, Result};
-use crate::lake::action::CommitKind;
 use crate::lake::pin::Pins;
 use crate::lake::provider::Files;
 use crate::lake::range::TimeRanges;
-use crate::lake::snapshot::{Commit, File, Snapshot};
+use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::table::Table;
-
-/// Option of an events table: raw events before this instant (microseconds) are gone.
-pub const EXPIRED_THROUGH: &str = "toplake.expired_through";
 
 /// More ranges than this are joined where they lie closest: a filter of thousands of ranges costs more than it saves.
 const MAX_RANGES: usize = 256;
@@ -176,15 +172,23 @@ impl PinnedSource {
             .with_hint("was it restored to an older state? drop the rollups over it and create them again"));
         }
         let commits = self.table().commits(since, snapshot.version).await?;
-        let (dirty, tail) = read_commits(&commits, snapshot, self.time_column());
+        let changed = commits.iter().map(|c| c.changed(&snapshot.schema, self.time_column()));
+        let dirty = changed.fold(TimeRanges::default(), |all, some| all.union(&some));
+        let tail: Vec<Arc<File>> = commits.iter().flat_map(|c| c.appended().cloned()).collect();
         let mut changes = Changes { dirty, tail: vec![] };
         if !tail.is_empty() {
             changes.tail.push(self.files(tail).into_plan("tail")?);
         }
         match self {
             PinnedSource::Events(e) => {
-                if let Some(gone) = e.snapshot.option(EXPIRED_THROUGH).and_then(|v| v.parse().ok()) {
-                    changes.dirty = changes.dirty.at_or_after(gone);
+                let cut = e.snapshot.expired_through().unwrap_or(i64::MIN);
+                if changes.dirty != changes.dirty.at_or_after(cut) {
+                    // What they would be computed from may be gone. The rollup has taken the change in before, or the
+                    // rows could not have expired: pinned now, it needs them no more.
+                    return Err(Error::conflict(format!(
+                        "events of '{}' that a rollup has to read again have expired meanwhile",
+                        e.table.name()
+                    )));
                 }
             }
             PinnedSource::Rollup(r) if reach == Reach::Live => {
@@ -283,34 +287,6 @@ impl PinnedRollup {
     pub async fn view(&self) -> Result<LogicalPlan> {
         self.rollup.definition.merge(self.partial_rows().await?)
     }
-}
-
-/// Dirty ranges and tail of some commits of a table.
-fn read_commits(commits: &[Arc<Commit>], snapshot: &Snapshot, time: &str) -> (TimeRanges, Vec<Arc<File>>) {
-    let mut dirty = TimeRanges::default();
-    let mut tail = vec![];
-    for commit in commits {
-        match commit.kind {
-            CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata => {}
-            CommitKind::Append => tail.extend(commit.adds.iter().cloned()),
-            // An INSERT of a foreign writer. Dirty ranges below the retention cut would be clipped, and its rows lost.
-            CommitKind::Foreign if commit.removes.is_empty() => tail.extend(commit.adds.iter().cloned()),
-            CommitKind::Replace => {
-                dirty = dirty.union(&commit.ranges);
-                tail.extend(commit.adds.iter().filter(|f| f.part() == Some("append")).cloned());
-            }
-            CommitKind::Foreign => {
-                let touched = commit.adds.iter().chain(&commit.removes).map(|f| {
-                    // Without statistics the file may have rows of any time.
-                    f.stats(&snapshot.schema)
-                        .time_bounds(time)
-                        .map_or((i64::MIN, i64::MAX), |(a, b)| (a, b + 1))
-                });
-                dirty = dirty.union(&touched.collect());
-            }
-        }
-    }
-    (dirty, tail)
 }
 
 /// Joins the ranges that lie closest until there are few. More than has to be is computed anew then, which is right too.

@@ -8,6 +8,7 @@ mod formula;
 mod harness;
 mod ingest;
 mod lake;
+mod long_log;
 mod online_retail;
 mod pg;
 mod protocol;
