@@ -211,6 +211,7 @@ constructors! {
     invalid_value => InvalidValue,
     not_null => NotNull,
     expired => Expired,
+    not_complete => NotComplete,
     conflict => Conflict,
     too_many_errors => TooManyErrors,
     cancelled => Cancelled,

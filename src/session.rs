@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use datafusion::catalog::CatalogProviderList;
+use datafusion::catalog::{CatalogProviderList, TableFunction, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{ViewTable, source_as_provider};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -12,10 +12,11 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::catalog::audit::{self, Audit, AuditFunction};
 use crate::catalog::events::EventsTable;
 use crate::catalog::leaderboard::LeaderboardTable;
 use crate::catalog::schemas::{CATALOG, PUBLIC, WarehouseCatalog};
-use crate::catalog::warehouse::Warehouse;
+use crate::catalog::warehouse::{Object, Warehouse};
 use crate::catalog::watermark;
 use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
@@ -84,6 +85,8 @@ pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<
     scalars.extend(toplake_udfs::all_scalar_functions());
     scalars.extend(watermark::udfs(warehouse));
     builder.aggregate_functions().get_or_insert_default().extend(toplake_udfs::all_aggregate_functions());
+    let audit = TableFunction::new(audit::NAME.to_owned(), Arc::new(AuditFunction(Arc::clone(warehouse))));
+    builder.table_functions().get_or_insert_default().insert(audit::NAME.to_owned(), Arc::new(audit));
     let catalogs = builder
         .catalog_list()
         .get_or_insert_with(|| Arc::new(datafusion::catalog::MemoryCatalogProviderList::new()))
@@ -153,6 +156,17 @@ pub async fn pin_all(plan: &LogicalPlan, pins: &Pins) -> Result<()> {
     for board in &found.leaderboards {
         pins.snapshot(board).await?;
     }
+    for provider in &found.audits {
+        if let Some(audit) = (provider.as_ref() as &dyn Any).downcast_ref::<Audit>() {
+            found.rollups.push(audit.rollup().await?);
+        }
+    }
+    for (warehouse, name) in std::mem::take(&mut found.calls) {
+        match warehouse.get(&name).await? {
+            Some(Object::Rollup(table)) => found.rollups.push(Arc::clone(table.rollup())),
+            _ => found.watermarks.extend(warehouse.table(&name).await?),
+        }
+    }
     found.rollups.sort_by_key(|r| std::cmp::Reverse(r.level()));
     for rollup in &found.rollups {
         rollup.pin(pins).await?;
@@ -160,10 +174,8 @@ pub async fn pin_all(plan: &LogicalPlan, pins: &Pins) -> Result<()> {
     for table in &found.tables {
         pins.snapshot(table).await?;
     }
-    for (udf_warehouse, name) in &found.watermarks {
-        if let Some(table) = udf_warehouse.table(name).await? {
-            pins.snapshot(&table).await?;
-        }
+    for table in &found.watermarks {
+        pins.snapshot(table).await?;
     }
     Ok(())
 }
@@ -194,7 +206,10 @@ struct Readers {
     leaderboards: Vec<Arc<Table>>,
     rollups: Vec<Arc<Rollup>>,
     tables: Vec<Arc<Table>>,
-    watermarks: Vec<(Arc<Warehouse>, String)>,
+    audits: Vec<Arc<dyn TableProvider>>,
+    /// What completeness is asked of, and the tables among it.
+    calls: Vec<(Arc<Warehouse>, String)>,
+    watermarks: Vec<Arc<Table>>,
     /// Whether there is more that the rows depend on.
     more: bool,
 }
@@ -204,7 +219,7 @@ impl Readers {
         let mut inner = vec![];
         plan.apply_with_subqueries(|node| {
             for expr in node.expressions() {
-                self.watermarks.extend(watermark::calls_in(&expr));
+                self.calls.extend(watermark::calls_in(&expr));
                 self.more |= expr.exists(|e| Ok(varies(e)))?;
             }
             if let LogicalPlan::TableScan(scan) = node
@@ -222,6 +237,8 @@ impl Readers {
                 self.tables.push(Arc::clone(table.table()));
             } else if let Some(table) = any.downcast_ref::<LeaderboardTable>() {
                 self.leaderboards.push(Arc::clone(table.table()));
+            } else if any.is::<Audit>() {
+                self.audits.push(provider);
             } else if let Some(view) = any.downcast_ref::<ViewTable>() {
                 self.collect(view.logical_plan())?;
             } else {

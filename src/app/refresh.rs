@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use parking_lot::Mutex;
 
+use crate::catalog::jobs::REFRESH;
 use crate::catalog::options::keys;
 use crate::catalog::warehouse::Object;
 use crate::error::{Error, Result};
@@ -58,14 +59,19 @@ async fn once(engine: &Engine, every: Duration, last: &Mutex<HashMap<String, Ins
             continue;
         }
         last.lock().insert(name.clone(), Instant::now());
+        let run = engine.warehouse().jobs().begin(REFRESH, &name);
         let done = match &view {
-            Object::Rollup(table) => fold(table.rollup(), &engine.state()).await.map(|_| ()),
+            // One unit of what is to be computed anew, so that no other view has to wait for all of it.
+            Object::Rollup(table) => fold(table.rollup(), &engine.state()).await.map(|folded| folded.rows),
             Object::Leaderboard(board) => {
-                leaderboard::refresh(engine.warehouse(), board, &engine.state()).await.map(|_| ())
+                leaderboard::refresh(engine.warehouse(), board, &engine.state()).await.map(|done| done.rows)
             }
-            _ => Ok(()),
+            _ => Ok(0),
         };
-        if let Err(e) = done {
+        if let Ok(rows) = done {
+            run.unit(rows);
+        }
+        if let Err(e) = run.end(done) {
             failed = failed.or(Some(e.context(format!("'{name}'"))));
         }
     }

@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
 use crate::session;
+use crate::statement::variables::substitute;
 use crate::statement::{Outcome, Session, parse};
 
 /// Arguments of `toplake sql`.
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// Files of statements to run, after the commands; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     file: Vec<String>,
+    /// The value of a variable, as in psql: the statements write it as :'NAME'; may be given several times
+    #[arg(short = 'v', long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -48,12 +52,17 @@ enum Format {
 pub(super) async fn run(arguments: Arguments) -> Result<()> {
     let engine = session::open(&arguments.warehouse).await?;
     let session = Session::new(engine.context(), engine.warehouse().clone());
+    let variables = arguments.set.iter().cloned().collect();
     let commands = arguments.command.iter().map(|sql| (None, sql));
     for (file, text) in commands.chain(arguments.file.iter().map(|file| (Some(file.as_str()), file))) {
-        let sql = if file.is_some() { read(text)? } else { text.clone() };
-        run_text(&session, &sql, &arguments).await.map_err(|e| match (file, e.position()) {
+        let text = if file.is_some() { read(text)? } else { text.clone() };
+        let run = async {
+            let sql = substitute(&text, &variables)?;
+            run_text(&session, &sql, &arguments).await
+        };
+        run.await.map_err(|e| match (file, e.position()) {
             (Some(file), Some(position)) => {
-                let line = sql.chars().take(position).filter(|c| *c == '\n').count() + 1;
+                let line = text.chars().take(position).filter(|c| *c == '\n').count() + 1;
                 e.context(format!("{file}:{line}"))
             }
             (Some(file), None) => e.context(file),
@@ -61,6 +70,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// `name=value`
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("'{text}' is not NAME=VALUE")),
+    }
 }
 
 fn read(file: &str) -> Result<String> {

@@ -20,6 +20,7 @@ use super::options::TableOptions;
 use crate::error::{Error, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::Change;
+use crate::lake::instant::shown;
 use crate::lake::pin::Pins;
 use crate::lake::scan::Scan;
 use crate::lake::table::Table;
@@ -180,10 +181,6 @@ impl TimeCheck {
         let Some(highest) = datafusion::arrow::compute::max(times).filter(|highest| *highest > self.latest)
         else {
             return Ok(());
-        };
-        let shown = |micros: i64| {
-            chrono::DateTime::from_timestamp_micros(micros)
-                .map_or(micros.to_string(), |t| t.format("%FT%T%.fZ").to_string())
         };
         Err(Error::invalid_value(format!(
             "column '{name}': {} lies further ahead than max_future allows ({})",

@@ -8,13 +8,17 @@
 //! | [`leaderboard`] | snapshot views |
 //! | [`external`] | tables elsewhere |
 //! | [`dead_letters`] | the side table of bad input |
+//! | [`audit`](mod@audit) | the table function of that name |
+//! | [`jobs`] | the system table of long work |
 //! | [`rollups`] | the system table of materialized views |
 //! | [`watermark`] | the function of that name |
 //! | [`options`] | `WITH (…)` |
 
+pub mod audit;
 pub mod dead_letters;
 pub mod events;
 pub mod external;
+pub mod jobs;
 pub mod leaderboard;
 pub mod options;
 pub mod rollups;

@@ -14,11 +14,16 @@ use datafusion::logical_expr::TableType;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::Expr;
 
+use super::jobs::REFRESH;
 use super::options::keys;
 use super::warehouse::{Object, Warehouse};
+use super::watermark;
 use crate::error::Result;
+use crate::lake::action::CommitKind;
 use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
+use crate::lake::table::now_ms;
+use crate::rollup::view::PinnedRollup;
 
 /// Which kind of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +55,14 @@ impl Rollups {
                 number("source_version"),
                 number("folded_version"),
                 number("lag_commits"),
+                number("lag_rows"),
+                number("lag_seconds"),
+                Field::new("watermark", timestamp(true), true),
+                Field::new("complete_through", timestamp(true), true),
                 number("files"),
                 number("partial_rows"),
                 Field::new("last_commit", timestamp(true), true),
+                text("last_error"),
                 text("definition"),
             ],
             Which::Leaderboards => vec![
@@ -78,12 +88,23 @@ impl Rollups {
         let (mut sources, mut status, mut definitions) =
             (Texts::default(), Texts::default(), Texts::default());
         let (mut source_versions, mut folded, mut lags) = (vec![], vec![], vec![]);
+        let (mut lag_rows, mut lag_seconds) = (vec![], vec![]);
+        let (mut watermarks, mut complete) = (vec![], vec![]);
         let (mut files, mut rows, mut times) = (vec![], vec![], vec![]);
+        let mut errors = Texts::default();
         for name in self.warehouse.list().await? {
             let Ok(Some(Object::Rollup(table))) = self.warehouse.get(&name).await else { continue };
             let pinned = table.rollup().pin(pins).await?;
             let position = pinned.position();
             let source_version = pinned.source.snapshot().version;
+            let events = pinned.source.events();
+            let waiting = Waiting::of(&pinned).await;
+            lag_rows.push(waiting.as_ref().map(|w| w.rows));
+            lag_seconds.push(waiting.as_ref().map(|w| w.seconds));
+            // A table whose files say nothing of their times has no watermark.
+            watermarks.push(watermark::of(events.table().name(), events.snapshot()).ok().flatten());
+            complete.push(watermark::complete_through(table.rollup(), events.snapshot()).ok().flatten());
+            errors.push(self.warehouse.jobs().error(REFRESH, &name));
             names.push(Some(name));
             sources.push(Some(pinned.source.table().name().to_owned()));
             status.push(Some(if position.is_some() { "ready" } else { "building" }.to_owned()));
@@ -102,9 +123,14 @@ impl Rollups {
             Arc::new(Int64Array::from(source_versions)),
             Arc::new(Int64Array::from(folded)),
             Arc::new(Int64Array::from(lags)),
+            Arc::new(Int64Array::from(lag_rows)),
+            Arc::new(Int64Array::from(lag_seconds)),
+            Arc::new(TimestampMicrosecondArray::from(watermarks).with_timezone("UTC")),
+            Arc::new(TimestampMicrosecondArray::from(complete).with_timezone("UTC")),
             Arc::new(Int64Array::from(files)),
             Arc::new(Int64Array::from(rows)),
             Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+            errors.array(),
             definitions.array(),
         ])
     }
@@ -137,6 +163,31 @@ impl Rollups {
 
     fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+/// Rows of a rollup's source that are not folded yet. A query sees them all the same.
+struct Waiting {
+    rows: i64,
+    /// How long the first of them has waited.
+    seconds: i64,
+}
+
+impl Waiting {
+    /// `None` while the rollup is built, or where the source's log does not go back so far.
+    async fn of(pinned: &PinnedRollup) -> Option<Self> {
+        let snapshot = pinned.source.snapshot();
+        let commits = pinned.source.table().commits(pinned.position()?, snapshot.version).await.ok()?;
+        let with_rows = commits
+            .iter()
+            .filter(|c| !matches!(c.kind, CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata));
+        let (mut rows, mut first) = (0, None);
+        for commit in with_rows {
+            first.get_or_insert(commit.timestamp);
+            rows += commit.adds.iter().filter_map(|f| f.stats(&snapshot.schema).rows).sum::<u64>();
+        }
+        let seconds = first.map_or(0, |at: i64| (now_ms() - at).max(0) / 1000);
+        Some(Waiting { rows: rows as i64, seconds })
     }
 }
 

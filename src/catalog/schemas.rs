@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result as EngineResult;
 
+use super::jobs::JobsTable;
 use super::rollups::{Rollups, Which};
 use super::warehouse::Warehouse;
 
@@ -69,7 +70,7 @@ impl SchemaProvider for PublicSchema {
 #[derive(Debug)]
 struct SystemSchema(Arc<Warehouse>);
 
-const SYSTEM_TABLES: [&str; 3] = ["dead_letters", "leaderboards", "rollups"];
+const SYSTEM_TABLES: [&str; 4] = ["dead_letters", "jobs", "leaderboards", "rollups"];
 
 #[async_trait]
 impl SchemaProvider for SystemSchema {
@@ -80,6 +81,7 @@ impl SchemaProvider for SystemSchema {
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
         Ok(match name {
             "dead_letters" => Some(Arc::clone(self.0.dead_letters()) as _),
+            "jobs" => Some(Arc::new(JobsTable::new(Arc::clone(&self.0)))),
             "rollups" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Rollups))),
             "leaderboards" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Leaderboards))),
             _ => None,

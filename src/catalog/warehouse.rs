@@ -17,6 +17,7 @@ use parking_lot::RwLock;
 
 use super::dead_letters::{self, DeadLetters};
 use super::events::EventsTable;
+use super::jobs::Jobs;
 use super::leaderboard::LeaderboardTable;
 use super::options::{ObjectKind, keys};
 use crate::error::{Error, Result};
@@ -86,6 +87,7 @@ pub struct Warehouse {
     names: RwLock<Vec<String>>,
     planner: OnceLock<SessionState>,
     dead_letters: Arc<DeadLetters>,
+    jobs: Arc<Jobs>,
 }
 
 impl Warehouse {
@@ -102,6 +104,7 @@ impl Warehouse {
             entries: Default::default(),
             names: Default::default(),
             planner: OnceLock::new(),
+            jobs: Default::default(),
         });
         Ok(warehouse)
     }
@@ -114,6 +117,11 @@ impl Warehouse {
     /// The side table of bad input.
     pub fn dead_letters(&self) -> &Arc<DeadLetters> {
         &self.dead_letters
+    }
+
+    /// What runs in this process.
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
     }
 
     /// Gives the warehouse the session that plans the queries of its views; the first one stays.
@@ -171,6 +179,13 @@ impl Warehouse {
             Ok(Some(object))
         }
         .boxed()
+    }
+
+    /// The object of this name as it was last built in this process.
+    pub fn built(&self, name: &str) -> Option<Object> {
+        let entry = Arc::clone(self.entries.read().get(name)?);
+        let built = entry.built.read();
+        built.as_ref().map(|(_, object)| object.clone())
     }
 
     /// The object of this name, or an error that says there is none.

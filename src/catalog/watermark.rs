@@ -1,7 +1,8 @@
-//! `watermark('sales')`: the event time up to which a table is taken to be complete, and `last_event_time('sales')`.
+//! `watermark('sales')`: the event time up to which a table is taken to be complete, `last_event_time('sales')`, and
+//! `complete_through('sales_hourly')`: the end of the last bucket of a rollup that the watermark has passed.
 //!
 //! The highest event time seen, less the table's `allowed_lateness`. Event time, never the clock. It is read at the
-//! version that the statement has pinned, so that an answer never calls complete what it did not count. Both are known
+//! version that the statement has pinned, so that an answer never calls complete what it did not count. All are known
 //! when a statement is planned, so a filter on one of them prunes files as a literal does.
 
 use std::any::Any;
@@ -18,22 +19,24 @@ use datafusion::logical_expr::{
 use datafusion::prelude::Expr;
 
 use super::options::TableOptions;
-use super::warehouse::Warehouse;
+use super::warehouse::{Object, Warehouse};
 use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
 use crate::lake::snapshot::Snapshot;
+use crate::rollup::view::Rollup;
 
-/// Which of the two.
+/// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Which {
     Watermark,
     LastEventTime,
+    CompleteThrough,
 }
 
 /// The functions over a warehouse.
-pub fn udfs(warehouse: &Arc<Warehouse>) -> [Arc<ScalarUDF>; 2] {
-    [Which::Watermark, Which::LastEventTime]
+pub fn udfs(warehouse: &Arc<Warehouse>) -> [Arc<ScalarUDF>; 3] {
+    [Which::Watermark, Which::LastEventTime, Which::CompleteThrough]
         .map(|which| Arc::new(ScalarUDF::from(Watermark::new(warehouse, which))))
 }
 
@@ -57,10 +60,15 @@ impl Watermark {
                 "Returns the highest event time seen in a table. NULL if the table is empty.",
                 "last_event_time(table)",
             ),
+            Which::CompleteThrough => (
+                "Returns the end of the last bucket of a rollup that the watermark of its events has passed: no event \
+                 is expected for it any more. NULL if there are no events.",
+                "complete_through(rollup)",
+            ),
         };
         let section = DocSection { include: true, label: "Completeness", description: None };
         let documentation = Documentation::builder(section, description, syntax)
-            .with_argument("table", "Name of an events table, as a string literal.")
+            .with_argument("table", "Name of an events table, or of a rollup, as a string literal.")
             .build();
         let signature = Signature::string(1, Volatility::Stable);
         Watermark { which, warehouse: Arc::clone(warehouse), signature, documentation }
@@ -87,6 +95,7 @@ impl ScalarUDFImpl for Watermark {
         match self.which {
             Which::Watermark => "watermark",
             Which::LastEventTime => "last_event_time",
+            Which::CompleteThrough => "complete_through",
         }
     }
 
@@ -101,20 +110,26 @@ impl ScalarUDFImpl for Watermark {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
         let [ColumnarValue::Scalar(name)] = args.args.as_slice() else {
             return Err(
-                Error::invalid_input("watermark needs the name of a table as a string literal").into()
+                Error::invalid_input(format!("{} needs a name as a string literal", self.name())).into()
             );
         };
         let Some(name) = name.try_as_str().flatten() else { return Ok(ColumnarValue::Scalar(null())) };
-        let pinned = args.config_options.extensions.get::<Pins>().and_then(|pins| pins.get(name));
-        let snapshot = match pinned {
-            Some(snapshot) => snapshot,
+        let pins = args.config_options.extensions.get::<Pins>();
+        let snapshot = |name: &str| match pins.and_then(|pins| pins.get(name)) {
+            Some(snapshot) => Ok(snapshot),
             None => self.warehouse.opened(name).ok_or_else(|| {
-                Error::undefined_table(format!("watermark: there is no open table '{name}'"))
-            })?,
+                Error::undefined_table(format!("{}: there is no open table '{name}'", self.name()))
+            }),
         };
         let micros = match self.which {
-            Which::Watermark => of(name, &snapshot)?,
-            Which::LastEventTime => last_event_time(name, &snapshot)?,
+            Which::Watermark => of(name, &*snapshot(name)?)?,
+            Which::LastEventTime => last_event_time(name, &*snapshot(name)?)?,
+            Which::CompleteThrough => match self.warehouse.built(name) {
+                Some(Object::Rollup(table)) => {
+                    complete_through(table.rollup(), &*snapshot(table.rollup().events().name())?)?
+                }
+                _ => of(name, &*snapshot(name)?)?,
+            },
         };
         Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(micros, None)))
     }
@@ -146,12 +161,19 @@ pub fn last_event_time(name: &str, snapshot: &Snapshot) -> Result<Option<i64>> {
     Ok(each.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()))
 }
 
+/// The end of the last bucket of a rollup that the watermark of its events has passed, in microseconds; `None` as for
+/// [`of`].
+pub fn complete_through(rollup: &Rollup, events: &Snapshot) -> Result<Option<i64>> {
+    let watermark = of(rollup.events().name(), events)?;
+    Ok(watermark.map(|t| rollup.definition.bucketing().start(t)))
+}
+
 /// Whether a function is one of these: what it gives depends on the pinned version alone.
 pub fn is_one(function: &ScalarUDF) -> bool {
     (function.inner().as_ref() as &dyn Any).is::<Watermark>()
 }
 
-/// The tables whose watermark an expression asks for, each with its warehouse.
+/// The tables and rollups whose completeness an expression asks for, each with its warehouse.
 pub fn calls_in(expr: &Expr) -> Vec<(Arc<Warehouse>, String)> {
     let mut calls = vec![];
     let found = expr.apply(|e| {

@@ -10,11 +10,13 @@
 //! | [`committer`] | the next version, exactly once |
 //! | [`writer`], [`scan`] | rows into files, rows out of any selection of files |
 //! | [`provider`] | such a selection as a table for the engine |
+//! | [`instant`] | instants as people write and read them |
 //! | [`pin`] | one version of each table for a whole statement |
 
 pub mod action;
 pub mod checkpoint;
 pub mod committer;
+pub mod instant;
 pub mod log;
 pub mod pin;
 pub mod provider;

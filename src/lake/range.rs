@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// More ranges than this are joined by [`TimeRanges::coarsened`].
+const MAX_RANGES: usize = 256;
+
 /// A set of half-open ranges `[from, to)` in microseconds since 1970, sorted, disjoint and not adjacent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(i64, i64)>", into = "Vec<(i64, i64)>")]
@@ -60,6 +63,44 @@ impl TimeRanges {
         self.iter().map(|(a, b)| (a.max(from), b)).collect()
     }
 
+    /// What lies in `[from, to)`.
+    pub fn clipped(&self, from: i64, to: i64) -> TimeRanges {
+        self.iter().map(|(a, b)| (a.max(from), b.min(to))).collect()
+    }
+
+    /// What is in this and not in `other`.
+    pub fn minus(&self, other: &TimeRanges) -> TimeRanges {
+        let mut left = vec![];
+        for (from, to) in self.iter() {
+            let mut rest = from;
+            for (a, b) in other.iter().filter(|(a, b)| *b > from && *a < to) {
+                left.push((rest, a));
+                rest = b;
+            }
+            left.push((rest, to));
+        }
+        left.into()
+    }
+
+    /// At most 256 ranges, and no less than before: those that lie closest are joined. A filter of thousands of ranges
+    /// costs more than it saves, and more than has to be may always be computed anew.
+    pub fn coarsened(self) -> TimeRanges {
+        if self.0.len() <= MAX_RANGES {
+            return self;
+        }
+        let mut gaps: Vec<i64> = self.0.windows(2).map(|w| w[1].0.saturating_sub(w[0].1)).collect();
+        gaps.sort_unstable();
+        let widest_joined = gaps[self.0.len() - MAX_RANGES];
+        let mut joined: Vec<(i64, i64)> = vec![];
+        for (from, to) in self.0 {
+            match joined.last_mut() {
+                Some(last) if from.saturating_sub(last.1) <= widest_joined => last.1 = to,
+                _ => joined.push((from, to)),
+            }
+        }
+        TimeRanges(joined)
+    }
+
     /// Whether any instant of `[from, to]` (both inclusive) is in it.
     pub fn overlaps(&self, from: i64, to: i64) -> bool {
         let after = self.0.partition_point(|&(_, end)| end <= from);
@@ -93,6 +134,17 @@ mod tests {
         let ranges: TimeRanges = [(10, 20)].into_iter().collect();
         assert!(ranges.overlaps(0, 10) && ranges.overlaps(19, 30) && ranges.overlaps(12, 13));
         assert!(!ranges.overlaps(0, 9) && !ranges.overlaps(20, 30));
+    }
+
+    #[test]
+    fn what_is_taken_away_leaves_both_ends() {
+        let ranges: TimeRanges = [(0, 10), (20, 30), (40, 50)].into_iter().collect();
+        let other: TimeRanges = [(2, 4), (6, 22), (25, 26), (40, 60)].into_iter().collect();
+        let left: Vec<_> = ranges.minus(&other).iter().collect();
+        assert_eq!(left, vec![(0, 2), (4, 6), (22, 25), (26, 30)]);
+        assert_eq!(ranges.minus(&TimeRanges::default()), ranges);
+        assert!(ranges.minus(&TimeRanges::everything()).is_empty());
+        assert_eq!(ranges.clipped(5, 25).iter().collect::<Vec<_>>(), vec![(5, 10), (20, 25)]);
     }
 
     #[test]

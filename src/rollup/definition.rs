@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
@@ -142,9 +142,19 @@ impl Definition {
         self.schema.field(self.bucket).name()
     }
 
+    /// Whether the bucket column is a TIMESTAMPTZ.
+    pub fn has_zone(&self) -> bool {
+        matches!(self.schema.field(self.bucket).data_type(), DataType::Timestamp(_, Some(_)))
+    }
+
     /// The names of the keys.
     pub fn key_columns(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().map(|i| self.schema.field(*i).name().as_str())
+    }
+
+    /// The names of the measures.
+    pub fn measure_columns(&self) -> impl Iterator<Item = &str> {
+        self.measures.iter().map(|m| self.schema.field(m.index).name().as_str())
     }
 
     /// How time is cut into buckets.
@@ -198,7 +208,7 @@ impl Definition {
 
     /// Casts to the stored types and drops qualifiers; names come from the schema.
     fn as_stored(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
-        let given: Vec<(Column, datafusion::arrow::datatypes::DataType)> = plan
+        let given: Vec<(Column, DataType)> = plan
             .schema()
             .iter()
             .map(|(q, f)| (Column::new(q.cloned(), f.name()), f.data_type().clone()))
@@ -231,7 +241,7 @@ impl Definition {
 /// A filter on a time column: in these ranges, or not in them.
 pub fn within(time: &str, schema: &SchemaRef, ranges: &TimeRanges, inside: bool) -> Result<Expr> {
     let zone = match schema.field_with_name(time)?.data_type() {
-        datafusion::arrow::datatypes::DataType::Timestamp(_, zone) => zone.clone(),
+        DataType::Timestamp(_, zone) => zone.clone(),
         other => return Err(Error::internal(format!("time column '{time}' has type {other}"))),
     };
     let at = |micros: i64| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), None);

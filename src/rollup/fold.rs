@@ -1,8 +1,9 @@
-//! Fold, recompute and build: the formula, committed.
+//! Fold and build: the formula, committed.
 //!
 //! A fold reads the source's commits since the last one and appends their aggregate, in one commit that moves the
 //! rollup's position. If it commits at all it commits on the position it began at, with no `replace` in between; a fold
-//! that loses is planned again. Where buckets are dirty it replaces them, and says so in the commit.
+//! that loses is planned again. Where buckets are dirty it replaces them, and says so in the commit; what somebody asked to
+//! be computed anew ([`recompute`](super::recompute)) it takes for dirty too, one unit at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
 use super::definition::within;
+use super::recompute::{Unit, set_pending};
 use super::view::{PinnedRollup, PinnedSource, Reach, Rollup, union};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind};
@@ -39,26 +41,20 @@ pub struct Folded {
     pub through: i64,
     /// Whether there was anything to do.
     pub committed: bool,
+    /// What is still to be computed anew; the folds to come do it, a unit each.
+    pub pending: TimeRanges,
 }
 
-/// Folds what is new in the source; builds the rollup first if it is not built yet.
+/// Folds what is new in the source, and a unit of what is to be computed anew; builds the rollup first if it is not built
+/// yet.
 pub async fn fold(rollup: &Arc<Rollup>, state: &SessionState) -> Result<Folded> {
-    run(rollup, state, &TimeRanges::default()).await
-}
-
-/// Folds, and computes these ranges (widened to whole buckets) anew from the source.
-pub async fn recompute(rollup: &Arc<Rollup>, state: &SessionState, ranges: &TimeRanges) -> Result<Folded> {
-    run(rollup, state, ranges).await
-}
-
-async fn run(rollup: &Arc<Rollup>, state: &SessionState, extra: &TimeRanges) -> Result<Folded> {
     let (mut tries, mut last) = (0, None);
     while tries < TRIES {
         let pins = Pins::default();
         let pinned = rollup.pin(&pins).await?;
         let done = match pinned.position() {
             None => build(&pinned, state).await,
-            Some(position) => once(&pinned, position, state, extra).await.map(Some),
+            Some(position) => once(&pinned, position, state).await.map(Some),
         };
         match done {
             Ok(Some(folded)) => return Ok(folded),
@@ -77,20 +73,27 @@ async fn run(rollup: &Arc<Rollup>, state: &SessionState, extra: &TimeRanges) -> 
 }
 
 /// One try.
-async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState, extra: &TimeRanges) -> Result<Folded> {
+async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<Folded> {
     let through = pinned.source.snapshot().version;
     let definition = &pinned.rollup.definition;
     let pending = pinned.pending(Reach::Stored).await?;
-    let dirty = pending.dirty.union(&definition.widen(extra));
-    if pending.tail.is_empty() && dirty.is_empty() && through - from < IDLE_COMMITS {
-        return Ok(Folded { rows: 0, through: from, committed: false });
+    let unit = Unit::next(pinned)?;
+    let dirty = pending.dirty.union(&unit.ranges);
+    if pending.tail.is_empty() && dirty.is_empty() && !unit.counts && through - from < IDLE_COMMITS {
+        return Ok(Folded { through: from, ..Default::default() });
     }
-    let tail = if extra.is_empty() { pending.tail } else { outside(pinned, pending.tail, extra)? };
+    let tail =
+        if unit.ranges.is_empty() { pending.tail } else { outside(pinned, pending.tail, &unit.ranges)? };
     let mut change = Change::new(CommitKind::Append, "FOLD", &pinned.snapshot);
     change.refuses_replace = true;
     change.positions =
         vec![Position { app: Rollup::fold_app(&pinned.snapshot), from: Some(from), to: through }];
     change.sources = Some(lineage(&pinned.source));
+    if unit.counts {
+        let mut metadata = pinned.snapshot.metadata.as_ref().clone();
+        set_pending(&mut metadata, &unit.left)?;
+        change.metadata = Some(metadata);
+    }
     let mut work = Work::new(pinned, state);
     if !tail.is_empty() {
         work.write(union(tail)?, (!dirty.is_empty()).then_some("append")).await?;
@@ -114,13 +117,13 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState, extra: &Ti
     let rows = work.rows;
     change.adds = work.adds;
     commit(pinned, &change).await?;
-    Ok(Folded { rows, through, committed: true })
+    Ok(Folded { rows, through, committed: true, pending: unit.left })
 }
 
-/// Tail rows (already in the rollup's form) that are not in buckets which the caller wants computed anew.
-fn outside(pinned: &PinnedRollup, tail: Vec<LogicalPlan>, extra: &TimeRanges) -> Result<Vec<LogicalPlan>> {
+/// Tail rows (already in the rollup's form) that are not in these buckets, which are computed anew.
+fn outside(pinned: &PinnedRollup, tail: Vec<LogicalPlan>, buckets: &TimeRanges) -> Result<Vec<LogicalPlan>> {
     let definition = &pinned.rollup.definition;
-    let clean = within(definition.bucket_column(), definition.schema(), &definition.widen(extra), false)?;
+    let clean = within(definition.bucket_column(), definition.schema(), buckets, false)?;
     tail.into_iter().map(|rows| Ok(LogicalPlanBuilder::from(rows).filter(clean.clone())?.build()?)).collect()
 }
 
@@ -177,7 +180,7 @@ async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Fol
     let rows = work.rows;
     change.adds = work.adds;
     commit(pinned, &change).await?;
-    Ok(last.then_some(Folded { rows, through: source.version, committed: true }))
+    Ok(last.then_some(Folded { rows, through: source.version, committed: true, ..Default::default() }))
 }
 
 /// The files that a build was begun on have been removed for good: the next try begins anew.

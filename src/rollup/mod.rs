@@ -4,10 +4,14 @@
 //! | --- | --- |
 //! | [`definition`] | what a rollup may be |
 //! | [`view`] | the formula |
-//! | [`fold`] | the formula, committed: fold, recompute, build |
+//! | [`fold`] | the formula, committed: fold, build |
+//! | [`recompute`] | what is to be computed anew, and in which units |
+//! | [`audit`] | where a rollup differs from its definition |
 //! | [`table`] | the formula, queried |
 
+pub mod audit;
 pub mod definition;
 pub mod fold;
+pub mod recompute;
 pub mod table;
 pub mod view;

@@ -26,9 +26,6 @@ use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::table::Table;
 
-/// More ranges than this are joined where they lie closest: a filter of thousands of ranges costs more than it saves.
-const MAX_RANGES: usize = 256;
-
 /// What a rollup reads.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -73,6 +70,22 @@ impl Rollup {
         }
     }
 
+    /// The events table that it is made from in the end.
+    pub fn events(&self) -> &Arc<Table> {
+        match &self.source {
+            Source::Events { table, .. } => table,
+            Source::Rollup(finer) => finer.events(),
+        }
+    }
+
+    /// Whether it is made from the rollup of this name, directly or through others.
+    pub fn is_above(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Events { .. } => false,
+            Source::Rollup(finer) => finer.table.name() == name || finer.is_above(name),
+        }
+    }
+
     /// The name under which a rollup's table keeps its fold position. A table that was dropped and made again is
     /// another one.
     pub fn fold_app(snapshot: &Snapshot) -> String {
@@ -114,6 +127,18 @@ pub struct PinnedEvents {
     table: Arc<Table>,
     snapshot: Arc<Snapshot>,
     time_column: String,
+}
+
+impl PinnedEvents {
+    /// The table.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Its version.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
 }
 
 /// A source at one version.
@@ -201,6 +226,14 @@ impl PinnedSource {
         Ok(changes)
     }
 
+    /// The events table at the end of the cascade, at its version.
+    pub fn events(&self) -> &PinnedEvents {
+        match self {
+            PinnedSource::Events(events) => events,
+            PinnedSource::Rollup(finer) => finer.source.events(),
+        }
+    }
+
     /// All rows of the source.
     pub async fn rows(&self, reach: Reach) -> Result<LogicalPlan> {
         match self {
@@ -237,7 +270,7 @@ impl PinnedRollup {
             };
             let definition = &self.rollup.definition;
             let changes = self.source.changes(position, reach).await?;
-            let dirty = coarsen(definition.widen(&changes.dirty));
+            let dirty = definition.widen(&changes.dirty).coarsened();
             let time = definition.source_time();
             let schema = &self.source.snapshot().schema;
             let tail = changes.tail.into_iter().map(|rows| {
@@ -287,25 +320,6 @@ impl PinnedRollup {
     pub async fn view(&self) -> Result<LogicalPlan> {
         self.rollup.definition.merge(self.partial_rows().await?)
     }
-}
-
-/// Joins the ranges that lie closest until there are few. More than has to be is computed anew then, which is right too.
-fn coarsen(ranges: TimeRanges) -> TimeRanges {
-    let all: Vec<(i64, i64)> = ranges.iter().collect();
-    if all.len() <= MAX_RANGES {
-        return ranges;
-    }
-    let mut gaps: Vec<i64> = all.windows(2).map(|w| w[1].0 - w[0].1).collect();
-    gaps.sort_unstable();
-    let widest_joined = gaps[all.len() - MAX_RANGES];
-    let mut joined: Vec<(i64, i64)> = vec![];
-    for (from, to) in all {
-        match joined.last_mut() {
-            Some(last) if from - last.1 <= widest_joined => last.1 = to,
-            _ => joined.push((from, to)),
-        }
-    }
-    joined.into()
 }
 
 fn filtered(plan: LogicalPlan, filter: datafusion::prelude::Expr) -> Result<LogicalPlan> {

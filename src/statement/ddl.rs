@@ -287,7 +287,7 @@ impl Session {
         self.warehouse.drop(name).await
     }
 
-    fn time_zone(&self) -> Option<String> {
+    pub(super) fn time_zone(&self) -> Option<String> {
         let zone = self.ctx.state().config().options().execution.time_zone.clone();
         zone.or_else(|| Some("UTC".to_owned()))
     }

@@ -3,14 +3,24 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`split`] | a text into statements |
+//! | [`variables`] | `:'name'` in a script |
 //! | [`parse`](mod@parse) | a statement's text into what it says |
 //! | [`ddl`] | CREATE, DROP |
+//! | `call` | CALL: which procedure, with which values |
+//! | `procedures` | what CALL knows |
+//! | `completeness` | require_complete |
+//! | `recompute` | recompute and repair |
 //! | [`run`] | everything else, and which is which |
 
+mod call;
+mod completeness;
 pub mod ddl;
 pub mod parse;
+mod procedures;
+mod recompute;
 pub mod run;
 pub mod split;
+pub mod variables;
 
 pub use parse::{Parsed, Statement, parse, parse_one};
 pub use run::{Description, Outcome, Session};

@@ -13,6 +13,7 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::TryStreamExt;
 
+use super::call::Call;
 use super::parse::{Parsed, Statement, parse};
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Result};
@@ -92,6 +93,9 @@ impl Session {
 
     /// Plans a statement without running it.
     pub async fn describe(&self, parsed: &Parsed) -> Result<Description> {
+        if let Some(function) = Call::in_statement(&parsed.statement) {
+            return self.describe_call(function).await;
+        }
         let Statement::Engine(statement) = &parsed.statement else { return Ok(Description::default()) };
         if ddl_tag(statement).is_some() {
             return Ok(Description::default());
@@ -116,6 +120,9 @@ impl Session {
 
     /// Runs a statement with values for `$1`, `$2`, …
     pub async fn execute(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
+        if let Some(function) = Call::in_statement(&parsed.statement) {
+            return self.call(function, parameters).await;
+        }
         match &parsed.statement {
             Statement::Refresh(name) => self.refresh(name).await,
             Statement::Engine(statement) => match statement.as_ref() {
@@ -133,7 +140,8 @@ impl Session {
         let context = |e: Error| e.context(format!("'{name}'"));
         match self.warehouse.require(name).await? {
             Object::Rollup(table) => {
-                fold(table.rollup(), &self.ctx.state()).await.map_err(context)?;
+                let state = self.ctx.state();
+                while !fold(table.rollup(), &state).await.map_err(context)?.pending.is_empty() {}
             }
             Object::Leaderboard(board) => {
                 leaderboard::refresh(&self.warehouse, &board, &self.ctx.state()).await.map_err(context)?;

@@ -40,6 +40,16 @@ pub fn split(sql: &str) -> Vec<Piece<'_>> {
     }
 }
 
+/// Where the tokens of a text stand; space and comments are passed over.
+pub(super) fn tokens(sql: &str) -> Vec<std::ops::Range<usize>> {
+    let mut lexer = Lexer { sql, at: 0 };
+    let mut found = Vec::new();
+    while let Some((begin, _)) = lexer.next() {
+        found.push(begin..lexer.at);
+    }
+    found
+}
+
 /// The tokens of a statement as texts: words in lower case, quoted names as they are named, strings as they are
 /// meant, everything else one character at a time. Enough to read commands like SET and DEALLOCATE.
 pub fn words(statement: &str) -> Vec<Item> {

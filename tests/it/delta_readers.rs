@@ -5,9 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use toplake::lake::range::TimeRanges;
-use toplake::rollup::fold::recompute;
-
 use crate::harness::{Desk, Home};
 
 /// Packages that the script needs.
@@ -161,8 +158,7 @@ async fn others_read_rollups_and_checkpoints() {
         2,
         "{stored:?}"
     );
-    let everything = TimeRanges::from(vec![(0, i64::MAX / 2)]);
-    recompute(&desk.rollup("hourly").await, &desk.engine.state(), &everything).await.unwrap();
+    desk.run("CALL recompute('hourly', '-infinity', 'infinity')").await;
     assert_same(python, &desk, &hourly, &HOURLY_COLUMNS, view, "after a replace").await;
     assert_rollup_right(&desk, "after a replace").await;
 

@@ -23,13 +23,12 @@ use toplake::error::Kind;
 use toplake::lake::action::CommitKind;
 use toplake::lake::committer::Change;
 use toplake::lake::provider::Files;
-use toplake::lake::range::TimeRanges;
 use toplake::lake::snapshot::File;
 use toplake::lake::table::Table;
 use toplake::lake::writer::FileWriter;
-use toplake::rollup::fold::{fold, recompute};
+use toplake::rollup::fold::fold;
 use toplake::rollup::view::Rollup;
-use toplake::session::{self, Engine};
+use toplake::session::{Engine, open};
 use toplake::statement::Session;
 
 const SCHEMA: &str = "CREATE TABLE sales (event_id BIGINT, event_time TIMESTAMP NOT NULL, product_id VARCHAR,
@@ -139,7 +138,7 @@ struct World {
 
 impl World {
     async fn new(seed: u64, folder: &str) -> Self {
-        let first = session::open(folder).await.unwrap();
+        let first = open(folder).await.unwrap();
         let sql = Session::new(first.context(), first.warehouse().clone());
         sql.sql(SCHEMA).await.unwrap();
         for (name, definition, _) in ROLLUPS {
@@ -148,7 +147,7 @@ impl World {
             );
             sql.sql(&create).await.unwrap();
         }
-        let second = session::open(folder).await.unwrap();
+        let second = open(folder).await.unwrap();
         World {
             engines: [first, second],
             random: StdRng::seed_from_u64(seed),
@@ -184,7 +183,8 @@ impl World {
             30..55 => self.fold().await,
             55..60 => self.crash().await,
             60..65 => self.race().await,
-            65..72 => self.recompute().await,
+            65..70 => self.recompute().await,
+            70..72 => self.repair().await,
             72..82 => self.rewrite().await,
             82..90 => self.delete().await,
             _ => self.check().await,
@@ -236,12 +236,21 @@ impl World {
     }
 
     async fn recompute(&mut self) {
+        self.call("recompute").await;
+    }
+
+    async fn repair(&mut self) {
+        self.call("repair").await;
+    }
+
+    async fn call(&mut self, procedure: &str) {
         let from = random_time(&mut self.random);
         let to = from + self.random.random_range(1..100_000_000_000_i64);
-        self.log.push(format!("recompute {from} {to}"));
         let (engine, rollup) = self.any_rollup().await;
-        let ranges: TimeRanges = [(from, to)].into_iter().collect();
-        recompute(&rollup, &engine.state(), &ranges).await.unwrap();
+        let (name, at) = (rollup.table.name(), "to_timestamp_micros");
+        let sql = format!("CALL {procedure}('{name}', {at}({from}), {at}({to}))");
+        self.log.push(sql.clone());
+        session(&engine).sql(&sql).await.unwrap();
     }
 
     /// Compaction as any of our tables may have it: the rows of some files in one new file.
@@ -318,12 +327,11 @@ impl World {
         let engine = self.engine();
         let table = Self::events(&engine).await;
         let schema = datafusion::catalog::TableProvider::schema(table.as_ref());
-        let ctx = engine.context();
         let truth = MemTable::try_new(Arc::clone(&schema), vec![vec![batch(&schema, &self.truth)]]).unwrap();
         let truth_ctx = datafusion::prelude::SessionContext::new();
         toplake_udfs::register_all(&truth_ctx).unwrap();
         truth_ctx.register_table("truth", Arc::new(truth)).unwrap();
-        let session = Session::new(ctx, engine.warehouse().clone());
+        let session = session(&engine);
         for (name, _, definition) in ROLLUPS {
             let first = datafusion::catalog::TableProvider::schema(
                 engine.warehouse().require(name).await.unwrap().provider().as_ref(),
@@ -343,8 +351,21 @@ impl World {
                 let wanted = wanted.collect().await.unwrap();
                 assert_eq!(lines(&found), lines(&wanted), "{name} {filter}\n{}", self.log.join("\n"));
             }
+            let audit = format!("SELECT * FROM audit('{name}', '-infinity', 'infinity')");
+            let audited = session.sql(&audit).await.unwrap();
+            let shown = pretty_format_batches(&audited).unwrap();
+            assert_eq!(
+                audited.iter().map(RecordBatch::num_rows).sum::<usize>(),
+                0,
+                "{name}\n{shown}\n{}",
+                self.log.join("\n")
+            );
         }
     }
+}
+
+fn session(engine: &Engine) -> Session {
+    Session::new(engine.context(), engine.warehouse().clone())
 }
 
 fn lines(rows: &[RecordBatch]) -> Vec<String> {

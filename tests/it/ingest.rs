@@ -296,7 +296,7 @@ async fn bad_lines_say_why_and_are_kept_once_followed_or_not() {
         "sales|3|it has 3 fields where the header has 4",
         "sales|4|column 'id': 'x' does not fit BIGINT",
         "sales|5|column 'at' may not be NULL",
-        "sales|6|column 'at': 2999-01-01T00:00:00Z lies further ahead",
+        "sales|6|column 'at': 2999-01-01 00:00:00Z lies further ahead",
         "sales|7|it is not valid UTF-8",
         "sales|11|a quoted field is not closed",
     ]) {

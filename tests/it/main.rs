@@ -3,6 +3,8 @@
 // Clippy's exception for tests does not reach the functions that tests share.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
+mod corruption;
 mod delta_readers;
 mod formula;
 mod harness;
@@ -13,6 +15,7 @@ mod online_retail;
 mod pg;
 mod protocol;
 mod races;
+mod recompute;
 mod s3;
 mod sales_pack;
 mod slt;

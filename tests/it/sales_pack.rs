@@ -13,12 +13,20 @@ use toplake::catalog::warehouse::Object;
 use toplake::demo::generator::{Generator, SCHEMA};
 use toplake::session::{self, Engine};
 use toplake::statement::Session;
+use toplake::statement::variables::substitute;
 
 const PACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/sales");
 
 async fn run(session: &Session, file: &str) {
     let sql = std::fs::read_to_string(Path::new(PACK).join(file)).unwrap();
+    let sql = with_values(&sql);
     session.sql(&sql).await.unwrap_or_else(|e| panic!("{file}: {e}"));
+}
+
+/// What `-v day=… -v month=…` makes of a job.
+fn with_values(sql: &str) -> String {
+    let values = [("day", "2024-04-30"), ("month", "2024-04-01")];
+    substitute(sql, &values.map(|(name, value)| (name.to_owned(), value.to_owned())).into()).unwrap()
 }
 
 async fn pack(warehouse: &Path) -> (Engine, Session) {
@@ -46,7 +54,9 @@ async fn every_file_runs_twice() {
     let jobs = std::fs::read_dir(Path::new(PACK).join("jobs")).unwrap();
     let mut jobs: Vec<_> = jobs.map(|job| format!("jobs/{}", job.unwrap().file_name().display())).collect();
     jobs.sort();
-    assert_eq!(jobs.len(), 5);
+    assert_eq!(jobs.len(), 8);
+    // April is over.
+    session.sql("INSERT INTO sales (event_time) VALUES ('2024-05-01 10:00:00')").await.unwrap();
     for job in jobs.iter().chain(&jobs) {
         run(&session, job).await;
         session
@@ -56,12 +66,38 @@ async fn every_file_runs_twice() {
             .await
             .unwrap();
     }
-    assert_eq!(number(&session, "SELECT sum(quantity) FROM sales_yearly").await, 10);
+    assert_eq!(number(&session, "SELECT sum(quantity) FROM sales_yearly").await, 16);
     assert_eq!(
         number(&session, "SELECT quantity FROM top_1000 WHERE period = 'year'").await,
-        9,
+        15,
         "a snapshot"
     );
+}
+
+#[tokio::test]
+async fn a_day_and_a_month_are_closed_when_they_are_over_and_not_before() {
+    for job in ["close_day.sql", "close_month.sql"] {
+        let warehouse = tempfile::tempdir().unwrap();
+        let (_, session) = pack(warehouse.path()).await;
+        session
+            .sql(
+                "INSERT INTO sales (event_time, product_id, quantity) VALUES ('2024-04-30 23:00:00', 'A', 1)",
+            )
+            .await
+            .unwrap();
+        let sql = std::fs::read_to_string(Path::new(PACK).join("jobs").join(job)).unwrap();
+        let sql = with_values(&sql);
+        let e = session.sql(&sql).await.unwrap_err();
+        assert_eq!(e.kind().sqlstate(), "55000", "{job}: {e}");
+        session
+            .sql(
+                "INSERT INTO sales (event_time, product_id, quantity) VALUES ('2024-05-01 00:15:00', 'A', 1)",
+            )
+            .await
+            .unwrap();
+        let rows = session.sql(&sql).await.unwrap();
+        assert_eq!(rows.iter().map(|batch| batch.num_rows()).sum::<usize>(), 1, "{job}");
+    }
 }
 
 #[tokio::test]

@@ -161,6 +161,8 @@ macro_rules! corpus {
 }
 
 corpus! {
+    call,
+    completeness,
     create_table,
     drop,
     errors,
