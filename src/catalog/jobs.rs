@@ -48,9 +48,11 @@ impl Jobs {
     /// A run begins; it has ended when what this gives is dropped.
     pub fn begin(self: &Arc<Self>, job: &'static str, object: &str) -> Running {
         let begun = chrono::Utc::now().timestamp_micros();
-        let run = Run { state: "running", begun, units: 0, rows: 0, error: None };
         let key = (object.to_owned(), job);
-        self.0.lock().insert(key.clone(), run);
+        let mut runs = self.0.lock();
+        // An error stays until a run has ended well.
+        let error = runs.get(&key).and_then(|run| run.error.clone());
+        runs.insert(key.clone(), Run { state: "running", begun, units: 0, rows: 0, error });
         Running { jobs: Arc::clone(self), key }
     }
 

@@ -23,7 +23,7 @@ use crate::lake::action::CommitKind;
 use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
 use crate::lake::table::now_ms;
-use crate::rollup::view::PinnedRollup;
+use crate::rollup::view::{Edition, PinnedRollup};
 
 /// Which kind of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,7 @@ impl Rollups {
                 number("files"),
                 number("partial_rows"),
                 Field::new("last_commit", timestamp(true), true),
+                number("definition_version"),
                 text("last_error"),
                 text("definition"),
             ],
@@ -91,6 +92,7 @@ impl Rollups {
         let (mut lag_rows, mut lag_seconds) = (vec![], vec![]);
         let (mut watermarks, mut complete) = (vec![], vec![]);
         let (mut files, mut rows, mut times) = (vec![], vec![], vec![]);
+        let mut editions = vec![];
         let mut errors = Texts::default();
         for name in self.warehouse.list().await? {
             let Ok(Some(Object::Rollup(table))) = self.warehouse.get(&name).await else { continue };
@@ -104,6 +106,7 @@ impl Rollups {
             // A table whose files say nothing of their times has no watermark.
             watermarks.push(watermark::of(events.table().name(), events.snapshot()).ok().flatten());
             complete.push(watermark::complete_through(table.rollup(), events.snapshot()).ok().flatten());
+            editions.push(Some(Edition::of(&pinned.snapshot).version()));
             errors.push(self.warehouse.jobs().error(REFRESH, &name));
             names.push(Some(name));
             sources.push(Some(pinned.source.table().name().to_owned()));
@@ -130,6 +133,7 @@ impl Rollups {
             Arc::new(Int64Array::from(files)),
             Arc::new(Int64Array::from(rows)),
             Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
+            Arc::new(Int64Array::from(editions)),
             errors.array(),
             definitions.array(),
         ])
@@ -166,10 +170,11 @@ impl Rollups {
     }
 }
 
-/// Rows of a rollup's source that are not folded yet. A query sees them all the same.
+/// What is new in a rollup's source and not folded yet. A query sees it all the same.
 struct Waiting {
+    /// Rows that were appended.
     rows: i64,
-    /// How long the first of them has waited.
+    /// How long the first change has waited.
     seconds: i64,
 }
 
@@ -184,7 +189,7 @@ impl Waiting {
         let (mut rows, mut first) = (0, None);
         for commit in with_rows {
             first.get_or_insert(commit.timestamp);
-            rows += commit.adds.iter().filter_map(|f| f.stats(&snapshot.schema).rows).sum::<u64>();
+            rows += commit.appended().filter_map(|f| f.stats(&snapshot.schema).rows).sum::<u64>();
         }
         let seconds = first.map_or(0, |at: i64| (now_ms() - at).max(0) / 1000);
         Some(Waiting { rows: rows as i64, seconds })

@@ -29,7 +29,7 @@ use crate::lake::store::Store;
 use crate::lake::table::{NewTable, Table};
 use crate::rollup::definition::{Definition, SourceKind};
 use crate::rollup::table::RollupTable;
-use crate::rollup::view::{Rollup, Source};
+use crate::rollup::view::{Edition, Rollup, Source};
 
 /// An object of the warehouse, ready for the engine.
 #[derive(Debug, Clone)]
@@ -55,6 +55,14 @@ impl Object {
             Object::Leaderboard(l) => Arc::clone(l) as _,
             Object::View(v) => Arc::clone(v) as _,
             Object::External(e) => Arc::clone(e),
+        }
+    }
+
+    /// Whether what it is made from is what it was when it was built.
+    fn is_current(&self) -> bool {
+        match self {
+            Object::Rollup(table) => table.rollup().is_current(),
+            _ => true,
         }
     }
 
@@ -168,6 +176,7 @@ impl Warehouse {
             }
             if let Some((metadata, object)) = entry.built.read().as_ref()
                 && Arc::ptr_eq(metadata, &snapshot.metadata)
+                && object.is_current()
             {
                 return Ok(Some(object.clone()));
             }
@@ -257,7 +266,8 @@ impl Warehouse {
                     ))
                     .with_hint(format!("DROP MATERIALIZED VIEW {name}, and create it again")));
                 }
-                let rollup = Rollup { table: Arc::clone(table), definition, source };
+                let edition = Edition::of(snapshot);
+                let rollup = Rollup { table: Arc::clone(table), definition, source, edition };
                 Object::Rollup(Arc::new(RollupTable::new(Arc::new(rollup), statement())))
             }
             ObjectKind::View => {
@@ -353,6 +363,8 @@ impl Warehouse {
         let mut change = Change::new(CommitKind::Metadata, operation, now);
         change.metadata = Some(new.metadata(table.name())?);
         change.removes = now.files.values().cloned().collect();
+        // What came in between would stay.
+        change.refuses_all = true;
         table.commit(&change).await?;
         Ok(())
     }

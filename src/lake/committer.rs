@@ -64,6 +64,8 @@ pub struct Change {
     pub planned_on: Arc<Metadata>,
     /// Whether a `replace` commit since `planned_at` makes the plan void.
     pub refuses_replace: bool,
+    /// Whether any commit at all since `planned_at` makes the plan void.
+    pub refuses_all: bool,
     /// Whether any other definition or options than those of `planned_on` make the plan void.
     pub refuses_alteration: bool,
     /// Rows before this instant leave for good: a commit since `planned_at` that changed such rows makes the plan void.
@@ -94,6 +96,7 @@ impl Change {
             planned_at: planned_on.version,
             planned_on: Arc::clone(&planned_on.metadata),
             refuses_replace: false,
+            refuses_all: false,
             refuses_alteration: false,
             expires: None,
             adds: vec![],
@@ -266,6 +269,9 @@ impl Table {
         }
         if change.planned_at == now.version {
             return Ok(());
+        }
+        if change.refuses_all {
+            return conflict("others have written meanwhile".into());
         }
         if (change.refuses_alteration || change.metadata.is_some()) && now.metadata != change.planned_on {
             return conflict("its definition or options changed meanwhile".into());

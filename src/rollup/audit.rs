@@ -69,7 +69,7 @@ impl PinnedRollup {
         }
         let inside = within(definition.bucket_column(), definition.schema(), &ranges, true)?;
         let found = LogicalPlanBuilder::from(self.view().await?).filter(inside)?.build()?;
-        let expected = self.expected(&ranges, basis).await?;
+        let expected = self.masked(self.expected(&ranges, basis).await?)?;
         let keys: Vec<&str> =
             std::iter::once(definition.bucket_column()).chain(definition.key_columns()).collect();
         let measures: Vec<&str> = definition.measure_columns().collect();

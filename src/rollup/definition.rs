@@ -4,9 +4,10 @@
 //! as a logical plan with a hole where the source is scanned; [`Definition::over`] fills the hole with any rows of the
 //! source, [`Definition::merge`] makes one row of several partial rows of one bucket and key.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
@@ -93,7 +94,7 @@ impl Definition {
         for (index, (name, output)) in outputs.iter().enumerate() {
             let field = parts.aggregate.schema.field(*output);
             let stored = storable(field.data_type(), name)?;
-            fields.push(datafusion::arrow::datatypes::Field::new(name, stored, true));
+            fields.push(Field::new(name, stored, true));
             if *output == bucket_group && bucket.is_none() {
                 bucket = Some(index);
             } else if *output < group.len() {
@@ -155,6 +156,45 @@ impl Definition {
     /// The names of the measures.
     pub fn measure_columns(&self) -> impl Iterator<Item = &str> {
         self.measures.iter().map(|m| self.schema.field(m.index).name().as_str())
+    }
+
+    /// Whether another definition over the same source has the same buckets and keys, of the same rows.
+    pub fn same_rows(&self, other: &Definition) -> Result<bool> {
+        let of = |definition: &Definition| -> Result<_> {
+            let parts = Parts::of(&definition.template)?;
+            let outputs = parts.outputs()?;
+            let keys = definition.keys.iter().map(|i| {
+                let (name, output) = &outputs[*i];
+                let t = definition.schema.field(*i).data_type().clone();
+                (name.clone(), parts.aggregate.group_expr[*output].to_string(), t)
+            });
+            let mut keys: Vec<_> = keys.collect();
+            keys.sort_by(|a, b| a.0.cmp(&b.0));
+            let bucket = definition.schema.field(definition.bucket).as_ref().clone();
+            Ok((bucket, definition.bucketing, keys, parts.filter.map(ToString::to_string)))
+        };
+        Ok(of(self)? == of(other)?)
+    }
+
+    /// What each measure is, by name: its aggregate and type as text.
+    pub fn aggregates(&self) -> Result<BTreeMap<String, String>> {
+        self.per_measure(|field, aggregate| format!("{aggregate} {}", field.data_type()))
+    }
+
+    /// The columns of the source that each measure is made from.
+    pub fn inputs(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
+        self.per_measure(|_, aggregate| aggregate.column_refs().iter().map(|c| c.name().to_owned()).collect())
+    }
+
+    fn per_measure<T>(&self, of: impl Fn(&Field, &Expr) -> T) -> Result<BTreeMap<String, T>> {
+        let parts = Parts::of(&self.template)?;
+        let (outputs, groups) = (parts.outputs()?, parts.aggregate.group_expr.len());
+        let each = self.measures.iter().map(|measure| {
+            let (name, output) = &outputs[measure.index];
+            let aggregate = &parts.aggregate.aggr_expr[*output - groups];
+            (name.clone(), of(self.schema.field(measure.index), aggregate))
+        });
+        Ok(each.collect())
     }
 
     /// How time is cut into buckets.

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
-use super::definition::within;
+use super::definition::{Definition, within};
+use super::evolution::known;
 use super::recompute::{Unit, set_pending};
-use super::view::{PinnedRollup, PinnedSource, Reach, Rollup, union};
+use super::view::{PinnedRollup, PinnedSource, Reach, Rollup, Source, union};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind};
 use crate::lake::committer::{Change, Position};
@@ -21,6 +22,8 @@ use crate::lake::pin::Pins;
 use crate::lake::provider::Files;
 use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::{File, Snapshot};
+use crate::lake::store::Store;
+use crate::lake::table::Table;
 use crate::lake::writer::{FileWriter, discard};
 
 /// Times a fold is planned again after losing to another.
@@ -92,6 +95,7 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
     if unit.counts {
         let mut metadata = pinned.snapshot.metadata.as_ref().clone();
         set_pending(&mut metadata, &unit.left)?;
+        known(&mut metadata, &pinned.snapshot, &unit.ranges)?;
         change.metadata = Some(metadata);
     }
     let mut work = Work::new(pinned, state);
@@ -183,6 +187,38 @@ async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Fol
     Ok(last.then_some(Folded { rows, through: source.version, committed: true, ..Default::default() }))
 }
 
+/// A rollup's rows that no commit names yet.
+#[derive(Debug)]
+pub struct Beside {
+    /// The files.
+    pub adds: Vec<Add>,
+    /// Partial rows in them.
+    pub rows: u64,
+    /// The source version that they were made from.
+    pub through: i64,
+}
+
+/// Builds what a definition makes of all of a source, beside what the table has. Nobody sees it before the caller commits
+/// it; if that does not happen, VACUUM removes it.
+pub async fn build_beside(
+    table: &Table,
+    definition: &Definition,
+    source: &Source,
+    state: &SessionState,
+) -> Result<Beside> {
+    let snapshot = source.table().update().await?;
+    let mut work = Work { store: table.store(), definition, state, adds: vec![], rows: 0 };
+    for files in build_steps(&snapshot) {
+        let rows =
+            Files::new(source.table().store(), Arc::clone(&snapshot.schema), files).into_plan("rows")?;
+        if let Err(e) = work.write(definition.over(rows)?, None).await {
+            discard(table.store(), &work.adds).await;
+            return Err(e);
+        }
+    }
+    Ok(Beside { adds: work.adds, rows: work.rows, through: snapshot.version })
+}
+
 /// The files that a build was begun on have been removed for good: the next try begins anew.
 async fn restart_build(
     pinned: &PinnedRollup,
@@ -240,7 +276,8 @@ async fn commit(pinned: &PinnedRollup, change: &Change) -> Result<i64> {
 
 /// The files of one try.
 struct Work<'a> {
-    pinned: &'a PinnedRollup,
+    store: &'a Store,
+    definition: &'a Definition,
     state: &'a SessionState,
     adds: Vec<Add>,
     rows: u64,
@@ -248,16 +285,16 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(pinned: &'a PinnedRollup, state: &'a SessionState) -> Self {
-        Work { pinned, state, adds: vec![], rows: 0 }
+        let rollup = &pinned.rollup;
+        Work { store: rollup.table.store(), definition: &rollup.definition, state, adds: vec![], rows: 0 }
     }
 
     /// Runs a plan and writes its rows, sorted by bucket and key.
     async fn write(&mut self, plan: LogicalPlan, part: Option<&'static str>) -> Result<()> {
-        let definition = &self.pinned.rollup.definition;
+        let definition = self.definition;
         let plan = self.state.create_physical_plan(&definition.sorted(plan)?).await?;
         let rows = datafusion::physical_plan::execute_stream(plan, self.state.task_ctx())?;
-        let store = self.pinned.rollup.table.store();
-        let mut writer = FileWriter::new(store, Arc::clone(definition.schema()), part);
+        let mut writer = FileWriter::new(self.store, Arc::clone(definition.schema()), part);
         writer.write_all(rows).await?;
         self.rows += writer.rows();
         self.adds.extend(writer.finish().await?);

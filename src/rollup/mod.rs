@@ -6,11 +6,13 @@
 //! | [`view`] | the formula |
 //! | [`fold`] | the formula, committed: fold, build |
 //! | [`recompute`] | what is to be computed anew, and in which units |
+//! | [`evolution`] | another definition in the place of a rollup's own |
 //! | [`audit`] | where a rollup differs from its definition |
 //! | [`table`] | the formula, queried |
 
 pub mod audit;
 pub mod definition;
+pub mod evolution;
 pub mod fold;
 pub mod recompute;
 pub mod table;

@@ -61,8 +61,6 @@ pub async fn request(rollup: &Arc<Rollup>, wanted: &TimeRanges) -> Result<TimeRa
         let mut metadata = pinned.snapshot.metadata.as_ref().clone();
         set_pending(&mut metadata, &all)?;
         let mut change = Change::new(CommitKind::Metadata, "RECOMPUTE", &pinned.snapshot);
-        // A unit that ends meanwhile changes the same option.
-        change.refuses_replace = true;
         change.metadata = Some(metadata);
         match rollup.table.commit(&change).await {
             Err(e) if e.kind() == Kind::Conflict => last = Some(e),
@@ -85,7 +83,7 @@ fn requested(pinned: &PinnedRollup, wanted: &TimeRanges) -> Result<TimeRanges> {
 }
 
 /// The times that the source or the rollup has rows of; `None` where a file does not say.
-fn bounds(pinned: &PinnedRollup) -> Option<(i64, i64)> {
+pub(super) fn bounds(pinned: &PinnedRollup) -> Option<(i64, i64)> {
     let own = pinned.rollup.definition.bucket_column();
     let (source, time) = (pinned.source.snapshot(), pinned.rollup.definition.source_time());
     let files = pinned.snapshot.files.values().map(|f| f.stats(&pinned.snapshot.schema).time_bounds(own));

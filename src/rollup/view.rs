@@ -50,6 +50,29 @@ impl Source {
     }
 }
 
+/// Option of a rollup's table: how often its definition was replaced, and one.
+pub const DEFINITION_VERSION: &str = "toplake.definition_version";
+
+/// Which definition a rollup's table has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edition {
+    table_id: String,
+    version: i64,
+}
+
+impl Edition {
+    /// That of a table at one version.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let version = snapshot.option(DEFINITION_VERSION).and_then(|v| v.parse().ok()).unwrap_or(1);
+        Edition { table_id: snapshot.metadata.id.clone(), version }
+    }
+
+    /// Its number, from 1 on.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+}
+
 /// A rollup: its table, its definition and what it is made from.
 #[derive(Debug)]
 pub struct Rollup {
@@ -59,6 +82,8 @@ pub struct Rollup {
     pub definition: Definition,
     /// What it is made from.
     pub source: Source,
+    /// Which definition it is.
+    pub edition: Edition,
 }
 
 impl Rollup {
@@ -86,16 +111,35 @@ impl Rollup {
         }
     }
 
+    /// Whether this is what its table, and those that it is made from, have as far as this process knows.
+    pub fn is_current(&self) -> bool {
+        Edition::of(&self.table.snapshot()) == self.edition
+            && match &self.source {
+                Source::Events { .. } => true,
+                Source::Rollup(finer) => finer.is_current(),
+            }
+    }
+
     /// The name under which a rollup's table keeps its fold position. A table that was dropped and made again is
     /// another one.
     pub fn fold_app(snapshot: &Snapshot) -> String {
-        format!("toplake.fold:{}", snapshot.metadata.id)
+        Rollup::fold_app_of(&snapshot.metadata.id)
     }
 
-    /// Pins the rollup, and after it what it is made from.
+    /// The same, of a table with this id.
+    pub fn fold_app_of(table_id: &str) -> String {
+        format!("toplake.fold:{table_id}")
+    }
+
+    /// Pins the rollup, and after it what it is made from. Fails with [`Kind::Conflict`](crate::error::Kind::Conflict)
+    /// where its definition was replaced: whoever looks it up again finds the new one.
     pub fn pin<'a>(self: &'a Arc<Self>, pins: &'a Pins) -> BoxFuture<'a, Result<PinnedRollup>> {
         async move {
             let snapshot = pins.snapshot(&self.table).await?;
+            if Edition::of(&snapshot) != self.edition {
+                let name = self.table.name();
+                return Err(Error::conflict(format!("the definition of '{name}' was replaced meanwhile")));
+            }
             let source = match &self.source {
                 Source::Events { table, time_column } => PinnedSource::Events(PinnedEvents {
                     snapshot: pins.snapshot(table).await?,
@@ -318,7 +362,7 @@ impl PinnedRollup {
 
     /// The view: one row for each bucket and key.
     pub async fn view(&self) -> Result<LogicalPlan> {
-        self.rollup.definition.merge(self.partial_rows().await?)
+        self.masked(self.rollup.definition.merge(self.partial_rows().await?)?)
     }
 }
 

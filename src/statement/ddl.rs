@@ -150,6 +150,13 @@ impl Session {
             return Err(Error::invalid_input(format!("materialized view '{name}' would read itself")));
         }
         let new = NewTable { schema, configuration: configuration.into_iter().collect(), description: None };
+        if create.or_replace
+            && let Some((definition, source)) = &incremental
+            && let Some(Object::Rollup(there)) = self.warehouse.get(&name).await?
+        {
+            let rows = self.replace_rollup(there.rollup(), definition, source, &new).await?;
+            return Ok(Outcome::Done { tag: "SELECT".into(), rows: Some(rows) });
+        }
         if !self.make(&name, new, create.or_replace, create.if_not_exists, kind).await? {
             return Ok(Outcome::done(TAG));
         }
@@ -210,7 +217,7 @@ impl Session {
     }
 
     /// A rollup over another keeps positions in that one's log, so its source cannot be exchanged under it.
-    async fn refuse_rollups_over(&self, name: &str) -> Result<()> {
+    pub(super) async fn refuse_rollups_over(&self, name: &str) -> Result<()> {
         for dependent in self.warehouse.dependents(name).await? {
             if self.warehouse.require(&dependent).await?.kind() == ObjectKind::Rollup {
                 return Err(Error::dependent_objects(format!("rollup '{dependent}' is made over '{name}'"))

@@ -10,6 +10,7 @@
 //! | `procedures` | what CALL knows |
 //! | `completeness` | require_complete |
 //! | `recompute` | recompute and repair |
+//! | `replace` | CREATE OR REPLACE of a rollup |
 //! | [`run`] | everything else, and which is which |
 
 mod call;
@@ -18,6 +19,7 @@ pub mod ddl;
 pub mod parse;
 mod procedures;
 mod recompute;
+mod replace;
 pub mod run;
 pub mod split;
 pub mod variables;

@@ -8,6 +8,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -16,11 +17,14 @@ use futures::TryStreamExt;
 use super::call::Call;
 use super::parse::{Parsed, Statement, parse};
 use crate::catalog::warehouse::{Object, Warehouse};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
 use crate::leaderboard;
 use crate::rollup::fold::fold;
 use crate::session::pin_all;
+
+/// Times a statement is planned, if what it reads is replaced or expires between planning and pinning.
+const TRIES: usize = 5;
 
 /// A session: a context of the engine, and the warehouse behind it.
 #[derive(Clone)]
@@ -135,8 +139,18 @@ impl Session {
         }
     }
 
-    /// `REFRESH MATERIALIZED VIEW`
+    /// `REFRESH MATERIALIZED VIEW`; once more where the view's definition was replaced meanwhile.
     async fn refresh(&self, name: &str) -> Result<Outcome> {
+        let mut tries = 1;
+        loop {
+            match self.refresh_once(name).await {
+                Err(e) if e.kind() == Kind::Conflict && tries < TRIES => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    async fn refresh_once(&self, name: &str) -> Result<Outcome> {
         let context = |e: Error| e.context(format!("'{name}'"));
         match self.warehouse.require(name).await? {
             Object::Rollup(table) => {
@@ -165,28 +179,15 @@ impl Session {
     }
 
     async fn query(&self, statement: &EngineStatement, parameters: &[ScalarValue]) -> Result<Outcome> {
-        let mut state = self.ctx.state();
-        let pins = Pins::install(state.config_mut());
-        let mut plan = self.plan(&state, statement).await?;
-        if !parameters.is_empty() {
-            plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
-        }
-        match &plan {
-            // Settings change the session itself, so they run in its context.
-            LogicalPlan::Statement(_) => {
-                self.ctx.execute_logical_plan(plan).await?.collect().await?;
-                return Ok(Outcome::done(if is_reset(statement) { "RESET" } else { "SET" }));
+        let mut tries = 1;
+        let (plan, state, physical) = loop {
+            match self.planned(statement, parameters).await {
+                Ok(Planned::Set(outcome)) => return Ok(outcome),
+                Ok(Planned::Query(planned)) => break *planned,
+                Err(e) if e.kind() == Kind::Conflict && tries < TRIES => tries += 1,
+                Err(e) => return Err(e),
             }
-            LogicalPlan::Ddl(ddl) => {
-                return Err(Error::not_supported(format!("{} is not possible in a warehouse", ddl.name())));
-            }
-            _ => {}
-        }
-        if matches!(plan, LogicalPlan::Dml(_)) {
-            plan = nullable_values(plan)?;
-        }
-        pin_all(&plan, &pins).await?;
-        let physical = state.create_physical_plan(&plan).await?;
+        };
         let stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
         if let LogicalPlan::Dml(DmlStatement { op, .. }) = &plan {
             return Ok(Outcome::Done { tag: dml_tag(op).to_owned(), rows: Some(count(stream).await?) });
@@ -203,6 +204,41 @@ impl Session {
         };
         Ok(Outcome::Rows { tag: tag.to_owned(), stream })
     }
+
+    /// Plans a statement with pins of its own. Nothing has been read or written then; settings are set.
+    async fn planned(&self, statement: &EngineStatement, parameters: &[ScalarValue]) -> Result<Planned> {
+        let mut state = self.ctx.state();
+        let pins = Pins::install(state.config_mut());
+        let mut plan = self.plan(&state, statement).await?;
+        if !parameters.is_empty() {
+            plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
+        }
+        match &plan {
+            // Settings change the session itself, so they run in its context.
+            LogicalPlan::Statement(_) => {
+                self.ctx.execute_logical_plan(plan).await?.collect().await?;
+                return Ok(Planned::Set(Outcome::done(if is_reset(statement) { "RESET" } else { "SET" })));
+            }
+            LogicalPlan::Ddl(ddl) => {
+                return Err(Error::not_supported(format!("{} is not possible in a warehouse", ddl.name())));
+            }
+            _ => {}
+        }
+        if matches!(plan, LogicalPlan::Dml(_)) {
+            plan = nullable_values(plan)?;
+        }
+        pin_all(&plan, &pins).await?;
+        let physical = state.create_physical_plan(&plan).await?;
+        Ok(Planned::Query(Box::new((plan, state, physical))))
+    }
+}
+
+/// What planning a statement gives.
+enum Planned {
+    /// It was a setting, and is set.
+    Set(Outcome),
+    /// It is ready to run.
+    Query(Box<(LogicalPlan, SessionState, Arc<dyn ExecutionPlan>)>),
 }
 
 /// The VALUES of an INSERT may be NULL: it is the table that refuses them, and it names its own column.

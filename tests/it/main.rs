@@ -6,6 +6,7 @@
 mod audit;
 mod corruption;
 mod delta_readers;
+mod evolution;
 mod formula;
 mod harness;
 mod ingest;

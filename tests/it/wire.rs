@@ -96,6 +96,77 @@ async fn the_corpus_gives_the_same_over_the_wire() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_procedure_takes_parameters_and_says_what_it_gives() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(
+        "CREATE TABLE sales (event_time TIMESTAMP NOT NULL, quantity BIGINT) WITH (time_column = 'event_time');
+         CREATE MATERIALIZED VIEW hourly AS
+           SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, sum(quantity) AS quantity FROM sales GROUP BY 1;
+         INSERT INTO sales VALUES ('2026-01-01 10:00:00', 1), ('2026-01-02 10:00:00', 1)",
+    )
+    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let front: Arc<dyn toplake::pg::Engine> = Front::new(desk.engine.clone());
+    let server = tokio::spawn(toplake::pg::serve(listener, front, async { drop(stopped.await) }));
+    let client = Wire::connect(port).await.0;
+    let call = client.prepare("CALL recompute($1, $2, '2026-01-01'::date + INTERVAL '1 day')").await.unwrap();
+    let columns: Vec<&str> = call.columns().iter().map(|c| c.name()).collect();
+    assert_eq!(columns, ["rollup", "ranges", "units", "rows"]);
+    let rows = client.query(&call, &[&"hourly", &"2026-01-01"]).await.unwrap();
+    let row: (&str, i64, i64, i64) = (rows[0].get(0), rows[0].get(1), rows[0].get(2), rows[0].get(3));
+    assert_eq!((rows.len(), row), (1, ("hourly", 1, 1, 2)));
+    let e = client.query("CALL require_complete($1, $2)", &[&"hourly", &"2026-01-03"]).await.unwrap_err();
+    assert_eq!(e.as_db_error().unwrap().code().code(), "55000");
+    drop((client, stop));
+    server.await.unwrap().unwrap();
+}
+
+#[test]
+fn a_job_takes_its_day_from_the_command_line() {
+    let home = Home::new();
+    let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/sales");
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_toplake"))
+            .args(["sql", "--quiet", "--format", "csv", "--warehouse", &home.location()])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (schema, rollups) = (format!("{pack}/schema.sql"), format!("{pack}/rollups.sql"));
+    let close = format!("{pack}/jobs/close_day.sql");
+    let insert = |at: &str| {
+        let sql = format!("INSERT INTO sales (event_time, quantity, unit_price) VALUES ('{at}', 2, 1.5)");
+        let (code, _, error) = run(&["-c", &sql]);
+        assert_eq!(code, Some(0), "{error}");
+    };
+    let (code, _, error) = run(&["-f", &schema, "-f", &rollups]);
+    assert_eq!(code, Some(0), "{error}");
+    insert("2026-01-01 12:00:00");
+
+    let (code, _, error) = run(&["-f", &close]);
+    assert!(code == Some(1) && error.contains("variable 'day' has no value"), "{code:?} {error}");
+    let (code, _, error) = run(&["-v", "day", "-f", &close]);
+    assert!(code == Some(2) && error.contains("NAME=VALUE"), "{code:?} {error}");
+    let (code, _, error) = run(&["-v", "day=2026-01-01", "-f", &close]);
+    assert!(
+        code == Some(1) && error.contains("'sales_daily' is complete through 2026-01-01"),
+        "{code:?} {error}"
+    );
+    insert("2026-01-02 00:15:00");
+    let (code, rows, error) = run(&["-v", "day=2026-01-01", "-f", &close]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(rows.trim_end().ends_with("2026-01-01T00:00:00,,2,3.0000,1"), "{rows}");
+    let audit = format!("{pack}/jobs/audit_daily.sql");
+    let (code, rows, error) = run(&["-v", "day=2026-01-01", "-f", &audit]);
+    assert_eq!((code, rows.lines().count()), (Some(0), 1), "only the header: {rows}{error}");
+}
+
 /// The binary, serving; killed when it is dropped.
 struct Server {
     child: Child,
