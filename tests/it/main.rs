@@ -17,6 +17,7 @@ mod pg;
 mod protocol;
 mod races;
 mod recompute;
+mod refunds;
 mod s3;
 mod sales_pack;
 mod slt;
