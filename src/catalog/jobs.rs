@@ -208,3 +208,24 @@ impl TableProvider for JobsTable {
         Ok(exec)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn an_error_stays_until_a_run_ends_well() {
+        let jobs = Arc::new(Jobs::default());
+        let state = |jobs: &Jobs| jobs.0.lock().get(&("r".to_owned(), REFRESH)).map(|run| run.state);
+        let failed: Result<()> = jobs.begin(REFRESH, "r").end(Err(Error::storage("away")));
+        assert!(failed.is_err() && state(&jobs) == Some("failed"));
+        let run = jobs.begin(REFRESH, "r");
+        assert_eq!((state(&jobs), jobs.error(REFRESH, "r").as_deref()), (Some("running"), Some("away")));
+        drop(run);
+        assert_eq!((state(&jobs), jobs.error(REFRESH, "r").as_deref()), (Some("cancelled"), Some("away")));
+        jobs.begin(REFRESH, "r").end(Ok(())).unwrap();
+        assert_eq!((state(&jobs), jobs.error(REFRESH, "r")), (Some("done"), None));
+        assert_eq!(jobs.error(RECOMPUTE, "r"), None);
+    }
+}

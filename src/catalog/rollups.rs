@@ -170,6 +170,9 @@ impl Rollups {
     }
 }
 
+/// More unfolded commits than this are not looked into.
+const MAX_COMMITS: i64 = 4096;
+
 /// What is new in a rollup's source and not folded yet. A query sees it all the same.
 struct Waiting {
     /// Rows that were appended.
@@ -179,10 +182,11 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// `None` while the rollup is built, or where the source's log does not go back so far.
+    /// `None` while the rollup is built, or where it is so far behind that looking would take long.
     async fn of(pinned: &PinnedRollup) -> Option<Self> {
         let snapshot = pinned.source.snapshot();
-        let commits = pinned.source.table().commits(pinned.position()?, snapshot.version).await.ok()?;
+        let position = pinned.position().filter(|position| snapshot.version - position <= MAX_COMMITS)?;
+        let commits = pinned.source.table().commits(position, snapshot.version).await.ok()?;
         let with_rows = commits
             .iter()
             .filter(|c| !matches!(c.kind, CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata));

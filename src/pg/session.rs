@@ -291,7 +291,11 @@ impl Core {
                     let failure = Failure::from(e);
                     if *rewritten { failure.without_position() } else { failure }
                 })?;
-                if let Outcome::Done { tag, .. } = &outcome
+                let wrote = match &outcome {
+                    Outcome::Done { tag, .. } => Some(tag),
+                    Outcome::Rows { tag, .. } => Some(tag).filter(|tag| *tag == "CALL"),
+                };
+                if let Some(tag) = wrote
                     && self.transaction == TransactionStatus::Transaction
                 {
                     self.wrote.get_or_insert_with(|| tag.clone());

@@ -89,6 +89,12 @@ impl Session {
                     break;
                 }
             };
+            // Folds of the old rollup may have let the source's log be cleaned up beyond what was read here.
+            let now = source.table().update().await?.version;
+            if let Err(e) = source.table().commits(built.through, now).await {
+                last = Some(e);
+                break;
+            }
             let mut metadata = new.metadata(name)?;
             next_edition(&mut metadata, &pinned);
             let mut commit = Change::new(CommitKind::Metadata, "REPLACE TABLE", &pinned.snapshot);

@@ -222,3 +222,65 @@ async fn history_without_events_is_kept_or_the_definition_refused() {
         "2,NULL"
     );
 }
+
+/// Runs a statement whose commit to the hours waits until `meanwhile` has been run elsewhere.
+async fn run_while(home: &Home, sql: &str, desk: &Desk, meanwhile: &str) {
+    let (slow, faults) = home.faulty_desk().await;
+    // What it will need is open before: the commit is the first thing that waits.
+    slow.run("SELECT * FROM hourly").await;
+    let gate = Gate::new();
+    faults.on_put("hourly/_delta_log", [Fault::Pause(Arc::clone(&gate))]);
+    let sql = sql.to_owned();
+    let running = tokio::spawn(async move { slow.run(&sql).await });
+    gate.arrived().await;
+    desk.run(meanwhile).await;
+    gate.release();
+    soon(running).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_folded_while_a_measure_is_added_does_not_know_it() {
+    let home = Home::new();
+    let desk = desk(&home).await;
+    let meanwhile =
+        "INSERT INTO sales VALUES ('2026-03-05 10:00:00', 'n', 1, 1); REFRESH MATERIALIZED VIEW hourly";
+    run_while(&home, &hourly(", sum(price) AS price"), &desk, meanwhile).await;
+    desk.run("INSERT INTO sales VALUES ('2026-03-05 10:30:00', 'n', 1, 2)").await;
+    let bucket = "SELECT quantity, price FROM hourly WHERE product_id = 'n'";
+    assert_eq!(desk.value(bucket).await, "2,NULL");
+    desk.run("REFRESH MATERIALIZED VIEW hourly").await;
+    assert_eq!(desk.value(bucket).await, "2,3.0000");
+    assert_clean(&desk, "after the refresh").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_folded_while_a_rollup_is_exchanged_counts_once() {
+    let home = Home::new();
+    let desk = desk(&home).await;
+    desk.run("DROP MATERIALIZED VIEW daily").await;
+    let by_day = "CREATE OR REPLACE MATERIALIZED VIEW hourly AS
+        SELECT time_bucket(INTERVAL '1 day', event_time) AS bucket, product_id, sum(quantity) AS quantity FROM sales
+        GROUP BY 1, 2";
+    let meanwhile =
+        "INSERT INTO sales VALUES ('2026-03-05 10:00:00', 'n', 1, 1); REFRESH MATERIALIZED VIEW hourly";
+    run_while(&home, by_day, &desk, meanwhile).await;
+    let right = [
+        "2026-03-01T00:00:00,a,3",
+        "2026-03-01T00:00:00,b,4",
+        "2026-03-02T00:00:00,a,8",
+        "2026-03-05T00:00:00,n,1",
+    ];
+    assert_eq!(desk.rows("SELECT * FROM hourly").await, right);
+    desk.run("REFRESH MATERIALIZED VIEW hourly").await;
+    assert_eq!(desk.rows("SELECT * FROM hourly").await, right);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fold_of_the_definition_before_is_planned_again() {
+    let home = Home::new();
+    let desk = desk(&home).await;
+    desk.run("INSERT INTO sales VALUES ('2026-03-05 10:00:00', 'n', 1, 1)").await;
+    run_while(&home, "REFRESH MATERIALIZED VIEW hourly", &desk, &hourly(", sum(price) AS price")).await;
+    assert_eq!(desk.value("SELECT quantity, price FROM hourly WHERE product_id = 'n'").await, "1,1.0000");
+    assert_clean(&desk, "after the fold").await;
+}
