@@ -33,6 +33,14 @@ const MERGES: &[(&str, &str)] = &[
     ("bit_and", "bit_and"),
     ("bit_or", "bit_or"),
     ("bit_xor", "bit_xor"),
+    ("approx_top_k_accumulate", "approx_top_k_combine"),
+    ("approx_top_k_combine", "approx_top_k_combine"),
+    ("approx_top_sum_accumulate", "approx_top_sum_combine"),
+    ("approx_top_sum_combine", "approx_top_sum_combine"),
+    ("count_min_sketch", "count_min_combine"),
+    ("count_min_combine", "count_min_combine"),
+    ("hll_sketch_agg", "hll_union_agg"),
+    ("hll_union_agg", "hll_union_agg"),
 ];
 
 /// What a rollup is made from.

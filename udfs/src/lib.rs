@@ -20,9 +20,17 @@
 //!
 //! - [`time_bucket`]: the start of the bucket that a timestamp falls into, by the clock or by the calendar of
 //!   a time zone
+//! - [`frequent_items`]: top items by count or sum, approximately, with bounds
+//! - [`count_min`]: how often any item came
+//! - [`hll`]: how many different items there are
+//! - [`sketch`]: what the sketches share: their SQL type, their bytes, their accumulators
 
 #![deny(missing_docs)]
 
+pub mod count_min;
+pub mod frequent_items;
+pub mod hll;
+pub mod sketch;
 pub mod time_bucket;
 
 use std::sync::Arc;
@@ -53,10 +61,30 @@ pub fn register_in(registry: &mut dyn FunctionRegistry) -> Result<()> {
 
 /// The scalar functions of this crate, for a session that looks functions up by name.
 pub fn all_scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    vec![time_bucket::time_bucket_udf()]
+    vec![
+        time_bucket::time_bucket_udf(),
+        frequent_items::estimate::approx_top_k_estimate_udf(),
+        frequent_items::estimate::approx_top_sum_estimate_udf(),
+        count_min::estimate::count_min_estimate_udf(),
+        count_min::error::count_min_error_udf(),
+        hll::estimate::hll_sketch_estimate_udf(),
+        hll::estimate::hll_sketch_bounds_udf(),
+        sketch::sketch_bytes::sketch_bytes_udf(),
+    ]
 }
 
 /// The aggregate functions of this crate, for a session that looks functions up by name.
 pub fn all_aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![]
+    vec![
+        frequent_items::approx_top_k::approx_top_k_udaf(),
+        frequent_items::approx_top_k::approx_top_k_accumulate_udaf(),
+        frequent_items::approx_top_k::approx_top_k_combine_udaf(),
+        frequent_items::approx_top_sum::approx_top_sum_udaf(),
+        frequent_items::approx_top_sum::approx_top_sum_accumulate_udaf(),
+        frequent_items::approx_top_sum::approx_top_sum_combine_udaf(),
+        count_min::sketch::count_min_sketch_udaf(),
+        count_min::sketch::count_min_combine_udaf(),
+        hll::sketch::hll_sketch_agg_udaf(),
+        hll::sketch::hll_union_agg_udaf(),
+    ]
 }

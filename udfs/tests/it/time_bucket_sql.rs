@@ -1,7 +1,5 @@
 //! `time_bucket` in SQL: results, errors, and what the planner makes of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::sync::Arc;
 
 use datafusion::arrow::array::{

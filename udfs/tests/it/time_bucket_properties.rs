@@ -1,7 +1,5 @@
 //! Properties of `Bucketing` over random widths, zones, origins and instants.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::fmt::Debug;
 
 use chrono_tz::Tz;
