@@ -247,8 +247,12 @@ fn keys_of(rows: &RecordBatch, keys: &[String]) -> Result<ArrayRef> {
     Ok(Arc::new(StringViewArray::from_iter_values(json.lines())))
 }
 
-/// Values as text.
+/// Values as text; of a sketch, its size.
 fn texts(values: &dyn Array) -> Result<ArrayRef> {
+    if let Some(sketches) = values.as_binary_opt::<i32>() {
+        let sizes = sketches.iter().map(|s| s.map(|bytes| format!("a sketch of {} bytes", bytes.len())));
+        return Ok(Arc::new(sizes.collect::<StringViewArray>()));
+    }
     let options = FormatOptions::default();
     let shown = ArrayFormatter::try_new(values, &options)?;
     let texts = (0..values.len()).map(|i| values.is_valid(i).then(|| shown.value(i).to_string()));

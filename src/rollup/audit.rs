@@ -10,6 +10,8 @@ use datafusion::functions_aggregate::expr_fn::{max, sum};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Operator, binary_expr, col, lit};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use toplake_udfs::sketch::sketch_bytes::sketch_bytes_udf;
+use toplake_udfs::sketches_agree::sketches_agree_udf;
 
 use super::definition::within;
 use super::view::{PinnedRollup, PinnedSource, Reach};
@@ -49,6 +51,9 @@ pub fn different(measure: usize) -> String {
 fn differs(measure: usize, t: &DataType) -> Expr {
     let (expected, found) = sides(measure);
     let (expected, found) = (col(expected), col(found));
+    if is_sketch(t) {
+        return sketches_agree_udf().call(vec![expected, found]).is_not_true();
+    }
     let distinct = binary_expr(expected.clone(), Operator::IsDistinctFrom, found.clone());
     if !t.is_floating() {
         return distinct;
@@ -56,6 +61,11 @@ fn differs(measure: usize, t: &DataType) -> Expr {
     let bound = lit(TOLERANCE) * greatest(vec![abs(expected.clone()), abs(found.clone()), lit(1.0)]);
     // NULL on one side makes the comparison NULL, and the two different.
     distinct.and(coalesce(vec![abs(expected - found).gt(bound), lit(true)]))
+}
+
+/// Sketches are compared by what they say: their bytes depend on how rows were grouped.
+fn is_sketch(t: &DataType) -> bool {
+    matches!(t, DataType::Struct(fields) if fields.first().is_some_and(|f| f.name() == "sketch"))
 }
 
 impl PinnedRollup {
@@ -122,8 +132,13 @@ impl PinnedRollup {
             let (of_expected, of_found) = sides(i);
             let (mine, other) = if expected { (of_expected, of_found) } else { (of_found, of_expected) };
             let t = self.rollup.definition.schema().field_with_name(name)?.data_type();
+            // Of a sketch, its bytes: the rest of it is its type.
+            let (t, value) = match is_sketch(t) {
+                true => (&DataType::Binary, sketch_bytes_udf().call(vec![column(name), lit("stored")])),
+                false => (t, column(name)),
+            };
             let null = datafusion::common::ScalarValue::try_from(t).map_err(Error::from)?;
-            let (mine, other) = (column(name).alias(mine), Expr::Literal(null, None).alias(other));
+            let (mine, other) = (value.alias(mine), Expr::Literal(null, None).alias(other));
             columns.extend(if expected { [mine, other] } else { [other, mine] });
         }
         columns.push(lit(i64::from(expected)).alias(IN_EXPECTED));

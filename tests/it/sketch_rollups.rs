@@ -3,6 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::corruption::corrupt;
 use crate::harness::{Desk, Home};
 
 const SCHEMA: &str = "
@@ -83,6 +84,8 @@ async fn assert_right(desk: &Desk, when: &str) {
              ON b = bucket AND u = t['item'] WHERE n < t['lower'] OR n > t['upper']"
         );
         assert_eq!(desk.value(&outside).await, "0", "{rollup}: bounds {when}");
+        let audit = format!("SELECT * FROM audit('{rollup}', '-infinity', 'infinity')");
+        assert_eq!(desk.rows(&audit).await, Vec::<String>::new(), "{rollup} {when}");
     }
 }
 
@@ -114,4 +117,23 @@ async fn a_rollup_over_a_sketch_has_to_merge_it() {
                  SELECT time_bucket(INTERVAL '1 day', bucket) AS bucket, max(users) AS users FROM hourly GROUP BY 1";
     let error = desk.try_run(wrong).await.unwrap_err().to_string();
     assert!(error.contains("must use hll_union_agg(users)"), "{error}");
+}
+
+/// A sketch of other rows is found, and mended.
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_finds_a_wrong_sketch() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(SCHEMA).await;
+    let mut random = StdRng::seed_from_u64(23);
+    desk.run(&insert(&mut random, 900)).await;
+    desk.run("REFRESH MATERIALIZED VIEW hourly; REFRESH MATERIALIZED VIEW daily").await;
+    // Each day gets the sketches of the first one.
+    let first = ["ads", "some_users", "revenue", "clicks_of_user", "users"]
+        .map(|sketch| format!("first_value({sketch}) OVER (ORDER BY bucket) AS {sketch}"));
+    corrupt(&desk, "daily", &format!("SELECT bucket, {}, clicks FROM stored", first.join(", "))).await;
+    let audit = "SELECT DISTINCT measure FROM audit('daily', '-infinity', 'infinity')";
+    assert_eq!(desk.rows(audit).await, ["ads", "clicks_of_user", "revenue", "some_users", "users"]);
+    desk.run("CALL repair('daily', '-infinity', 'infinity')").await;
+    assert_right(&desk, "after repair").await;
 }

@@ -33,7 +33,9 @@ async fn main() -> Result<()> {
     ctx.sql(daily).await?.write_parquet(&path("daily"), DataFrameWriteOptions::new(), None).await?;
     ctx.register_parquet("daily", path("daily"), ParquetReadOptions::default()).await?;
 
-    println!("The first two days, from what was kept; customers are counted once, also if they came on both:");
+    println!(
+        "The first two days, from what was kept; customers are counted once, also if they came on both:"
+    );
     let two_days = "SELECT approx_top_sum_estimate(approx_top_sum_combine(products), 3) AS top,
                            hll_sketch_bounds(hll_union_agg(customers)) AS customers
                     FROM daily WHERE day < DATE '2026-11-03'";

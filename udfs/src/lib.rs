@@ -23,6 +23,7 @@
 //! - [`frequent_items`]: top items by count or sum, approximately, with bounds
 //! - [`count_min`]: how often any item came
 //! - [`hll`]: how many different items there are
+//! - [`sketches_agree`]: whether two sketches may be of the same rows
 //! - [`sketch`]: what the sketches share: their SQL type, their bytes, their accumulators
 
 #![deny(missing_docs)]
@@ -31,6 +32,7 @@ pub mod count_min;
 pub mod frequent_items;
 pub mod hll;
 pub mod sketch;
+pub mod sketches_agree;
 pub mod time_bucket;
 
 use std::sync::Arc;
@@ -70,6 +72,7 @@ pub fn all_scalar_functions() -> Vec<Arc<ScalarUDF>> {
         hll::estimate::hll_sketch_estimate_udf(),
         hll::estimate::hll_sketch_bounds_udf(),
         sketch::sketch_bytes::sketch_bytes_udf(),
+        sketches_agree::sketches_agree_udf(),
     ]
 }
 

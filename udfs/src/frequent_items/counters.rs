@@ -158,7 +158,8 @@ impl<K: Key> Counters<K> {
                 return Err(place);
             }
             let number = (found & NUMBER) as usize - 1;
-            if (found ^ (hash >> 32) as u32) & !NUMBER == 0 && self.counters[number].key.is(item, &self.arena) {
+            if (found ^ (hash >> 32) as u32) & !NUMBER == 0 && self.counters[number].key.is(item, &self.arena)
+            {
                 return Ok(number);
             }
             place = (place + 1) & mask;

@@ -37,6 +37,7 @@
 //! differences could not keep its bounds; an item's `sum` is the difference of the two estimates (`added`, `taken`), and
 //! `lower` and `upper` hold for the net.
 
+pub(crate) mod agree;
 pub mod approx_top_k;
 pub mod approx_top_sum;
 mod counters;

@@ -50,6 +50,10 @@ impl<K: Key> FrequentItems<K> {
         self.weight == 0
     }
 
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
+    }
+
     pub(crate) fn is_exact(&self) -> bool {
         self.offset == 0
     }

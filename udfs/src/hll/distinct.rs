@@ -114,14 +114,24 @@ impl Summary for DistinctItems {
             );
         }
         sketch.item = Some(item);
+        // A union takes the registers of the smallest only from sketches that have registers by now; they all have a size.
+        let (known, so_far) = match &sketch.counted {
+            Counted::Rows(hll) if hll.is_empty() => (None, MAX_LG_K),
+            Counted::Rows(hll) => (Some(hll.clone()), hll.lg_config_k()),
+            Counted::Merged(union) => (None, union.lg_max_k()),
+        };
+        let lg_k = so_far.min(other.lg_config_k());
         match &mut sketch.counted {
-            Counted::Rows(hll) => {
-                let mut union = HllUnion::new(self.lg_k).map_err(invalid)?;
-                union.update(hll);
+            Counted::Merged(union) if lg_k == so_far => union.update(&other),
+            counted => {
+                let mut union = HllUnion::new(lg_k).map_err(invalid)?;
+                if let Counted::Merged(larger) = counted {
+                    union.update(&larger.to_sketch(HllType::Hll8));
+                }
+                known.iter().for_each(|hll| union.update(hll));
                 union.update(&other);
-                sketch.counted = Counted::Merged(Box::new(union));
+                *counted = Counted::Merged(Box::new(union));
             }
-            Counted::Merged(union) => union.update(&other),
         }
         if let Counted::Merged(union) = &sketch.counted {
             // A sketch of registers does not grow any more; a copy of a smaller one is cheap.

@@ -118,7 +118,9 @@ impl ScalarUDFImpl for HllSketchEstimate {
             Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(1)))) => NumStdDev::One,
             Some(ColumnarValue::Scalar(ScalarValue::Int64(Some(3)))) => NumStdDev::Three,
             Some(_) => {
-                return exec_err!("the second argument of hll_sketch_bounds is 1, 2 or 3 standard deviations");
+                return exec_err!(
+                    "the second argument of hll_sketch_bounds is 1, 2 or 3 standard deviations"
+                );
             }
         };
         let sketches = sketch_bytes_of(&args.args[0].to_array(args.number_rows)?)?;

@@ -24,6 +24,6 @@
 //! C++ and Python libraries do, so their sketches can be merged with these. One difference: those libraries skip empty
 //! strings, here an empty string is a value like any other.
 
-mod distinct;
+pub(crate) mod distinct;
 pub mod estimate;
 pub mod sketch;

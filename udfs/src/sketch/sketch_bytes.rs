@@ -53,7 +53,7 @@ impl ScalarUDFImpl for SketchBytes {
                 StateType::of(sketch, self.name())?;
                 Ok(vec![sketch.clone(), DataType::Utf8])
             }
-            _ => plan_err!("sketch_bytes takes a sketch, and optionally 'added' or 'taken'"),
+            _ => plan_err!("sketch_bytes takes a sketch, and optionally 'added', 'taken' or 'stored'"),
         }
     }
 
@@ -62,18 +62,24 @@ impl ScalarUDFImpl for SketchBytes {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let taken = match args.args.get(1) {
-            None => false,
-            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(part)))) if part == "added" => false,
-            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(part)))) if part == "taken" => true,
-            Some(_) => return exec_err!("the second argument of sketch_bytes is 'added' or 'taken'"),
+        let part = match args.args.get(1) {
+            None => "added",
+            Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(part)))) => part,
+            Some(_) => "",
         };
+        if !["added", "taken", "stored"].contains(&part) {
+            return exec_err!("the second argument of sketch_bytes is 'added', 'taken' or 'stored'");
+        }
         let column = args.args[0].to_array(args.number_rows)?;
         let sketches = sketch_bytes_of(&column)?;
         let mut builder = BinaryBuilder::with_capacity(sketches.len(), sketches.value_data().len());
         for bytes in &sketches {
             let envelope = bytes.map(Envelope::read_any).transpose()?;
-            builder.append_option(envelope.and_then(|e| if taken { e.taken } else { Some(e.added) }));
+            builder.append_option(envelope.and_then(|envelope| match part {
+                "taken" => envelope.taken,
+                "stored" => bytes,
+                _ => Some(envelope.added),
+            }));
         }
         Ok(ColumnarValue::Array(Arc::new(builder.finish())))
     }
@@ -84,14 +90,14 @@ impl ScalarUDFImpl for SketchBytes {
                 SKETCHES,
                 "Returns the sketch itself, in the serialisation of Apache DataSketches, for its Java, C++ and Python \
                  libraries. A sketch of weights of both signs is two sketches: what was `'added'` (the default) and what \
-                 was `'taken'` off again; NULL if nothing was.",
+                 was `'taken'` off again; NULL if nothing was. `'stored'` is both, as a table keeps them.",
                 "sketch_bytes(sketch[, part])",
             )
             .with_sql_example(
                 "```sql\nSELECT sketch_bytes(approx_top_k_accumulate(product_id)) FROM sales;\n```",
             )
             .with_argument("sketch", "A sketch.")
-            .with_argument("part", "`'added'` or `'taken'`.")
+            .with_argument("part", "`'added'`, `'taken'` or `'stored'`.")
             .build()
         });
         Some(&DOCUMENTATION)
