@@ -38,7 +38,7 @@ const IDLE_COMMITS: i64 = 32;
 /// What a fold has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// Partial rows written.
+    /// Partial rows that were computed.
     pub rows: u64,
     /// The source version that is folded now.
     pub through: i64,
@@ -102,6 +102,7 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
     if !tail.is_empty() {
         work.write(union(tail)?, (!dirty.is_empty()).then_some("append")).await?;
     }
+    let tailed = work.rows;
     if !dirty.is_empty() {
         change.kind = CommitKind::Replace;
         change.ranges = Some(dirty.clone());
@@ -115,6 +116,8 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
             );
             let carried = LogicalPlanBuilder::from(carried.into_plan("carried")?).filter(clean)?.build()?;
             work.write(carried, Some("carry")).await?;
+            // Rows that only moved to another file are no work that anybody asked for.
+            work.rows = tailed;
         }
         work.write(pinned.recomputed(&dirty, Reach::Stored).await?, Some("replace")).await?;
     }
