@@ -1,19 +1,26 @@
-//! What a commit costs after many, what opening a table of many files costs, and following it by one commit.
+//! What a commit costs after many, what opening a table of many files costs, and following it by one commit; and opening
+//! a table and planning a query over it after a week of a commit every second.
 //!
 //! `cargo bench --bench lake` prints medians and 99th percentiles in milliseconds; `-- 500` takes 500 commits and files
-//! where it would take 5,000 and 10,000.
+//! where it would take 5,000 and 10,000, and as many seconds instead of a week.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::{Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use toplake::lake::action::{Add, CommitKind};
+use toplake::lake::action::{Action, Add, CommitInfo, CommitKind, format_lines};
+use toplake::lake::checkpoint;
 use toplake::lake::committer::{Change, Position};
+use toplake::lake::log;
 use toplake::lake::schema::timestamp;
+use toplake::lake::snapshot::Replay;
 use toplake::lake::store::Store;
 use toplake::lake::table::{NewTable, Table};
 use toplake::lake::writer::FileWriter;
+use toplake::rollup::view::Rollup;
+use toplake::session;
+use toplake::statement::Session;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -21,7 +28,8 @@ fn main() -> Result<()> {
     let most = std::env::args().filter_map(|a| a.parse::<usize>().ok()).next();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(commits(most.unwrap_or(5_000)))?;
-    runtime.block_on(many_files(most.unwrap_or(10_000)))
+    runtime.block_on(many_files(most.unwrap_or(10_000)))?;
+    runtime.block_on(long_log(most.unwrap_or(7 * 86_400) as i64))
 }
 
 fn new_table() -> NewTable {
@@ -120,6 +128,99 @@ async fn many_files(count: usize) -> Result<()> {
     println!("a table of {count} files (ms)");
     println!("  opening it from a checkpoint     {}", spread(&opens));
     println!("  following it by one commit       {}", spread(&follows));
+    Ok(())
+}
+
+/// A log with a commit of one file every second, in which each minute's files and then each hour's are merged, and nothing
+/// was ever cleaned up. Only the log is there.
+async fn long_log(commits: i64) -> Result<()> {
+    const SQL: &str = "
+        CREATE TABLE sales (event_time TIMESTAMP NOT NULL, product_id VARCHAR, quantity BIGINT)
+          WITH (time_column = 'event_time');
+        CREATE MATERIALIZED VIEW hourly AS SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, product_id,
+          sum(quantity) AS quantity FROM sales GROUP BY 1, 2;";
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("not a path")?;
+    let engine = session::open(location).await?;
+    Session::new(engine.context(), Arc::clone(engine.warehouse())).sql(SQL).await?;
+    let table = engine.warehouse().table("sales").await?.ok_or("gone")?;
+    write_log(&table, commits).await?;
+
+    // Folded up to a minute ago.
+    let rollup = engine.warehouse().rollup("hourly").await?;
+    let on = rollup.table.update().await?;
+    let app = Rollup::fold_app(&on);
+    let mut change = Change::new(CommitKind::Append, "FOLD", &on);
+    change.positions = vec![Position { from: on.position(&app), to: commits - 60, app }];
+    rollup.table.commit(&change).await?;
+
+    let (mut opens, mut plans) = (vec![], vec![]);
+    for _ in 0..20 {
+        let begun = Instant::now();
+        let opened = Table::open("sales", table.store().clone()).await?.ok_or("gone")?;
+        opens.push(ms(begun));
+        assert_eq!(opened.snapshot().version, commits);
+        // A new process: it opens both tables, and plans.
+        let engine = session::open(location).await?;
+        let begun = Instant::now();
+        let plan = engine.context().sql("SELECT product_id, sum(quantity) FROM hourly GROUP BY 1").await?;
+        plan.create_physical_plan().await?;
+        plans.push(ms(begun));
+    }
+    let files = Table::open("sales", table.store().clone()).await?.ok_or("gone")?.snapshot().files.len();
+    println!("after {commits} commits, {files} files (ms)");
+    println!("  opening the table                {}", spread(&opens));
+    println!("  a new process plans a query      {}", spread(&plans));
+    Ok(())
+}
+
+/// Writes commits `1..=commits` and the checkpoints that would have been made beside them.
+async fn write_log(table: &Table, commits: i64) -> Result<()> {
+    let start = 1_760_000_000_000_000_i64;
+    let add = |name: String, from: i64, to: i64, rows: i64| {
+        let at = |second: i64| {
+            let time =
+                chrono::DateTime::from_timestamp_micros(start + second * 1_000_000).unwrap_or_default();
+            time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+        };
+        let (low, high) = (at(from), at(to));
+        let stats = format!(
+            r#"{{"numRecords":{rows},"minValues":{{"event_time":"{low}","product_id":"P0","quantity":1}},"maxValues":{{"event_time":"{high}","product_id":"P9","quantity":9}},"nullCount":{{"event_time":0,"product_id":0,"quantity":0}}}}"#
+        );
+        Add { path: format!("{name}.parquet"), size: rows * 20, stats: Some(stats), ..Default::default() }
+    };
+    let mut snapshot = table.snapshot().as_ref().clone();
+    for version in 1..=commits {
+        let (kind, prefix, span) = match version {
+            v if v % 3600 == 0 => (CommitKind::Rewrite, "minute-", 3600),
+            v if v % 60 == 0 => (CommitKind::Rewrite, "second-", 60),
+            _ => (CommitKind::Append, "", 0),
+        };
+        let merged = snapshot.files.iter().filter(|(path, _)| !prefix.is_empty() && path.starts_with(prefix));
+        let removes: Vec<_> = merged.map(|(_, file)| Arc::clone(file)).collect();
+        let name = match span {
+            3600 => format!("hour-{version:08}"),
+            60 => format!("minute-{version:08}"),
+            _ => format!("second-{version:08}"),
+        };
+        let info = CommitInfo { timestamp: 1, kind: Some(kind), ..Default::default() };
+        let mut actions = vec![Action { commit_info: Some(info), ..Default::default() }];
+        actions.extend(
+            removes.iter().map(|f| Action { remove: Some(f.remove(1, false)), ..Default::default() }),
+        );
+        let added = add(name, version - span, version, 1000 * span.max(1));
+        actions.push(Action { add: Some(added), ..Default::default() });
+        let path = format!("/{}", log::commit_path(table.store(), version));
+        std::fs::write(path, format_lines(&actions)?)?;
+        let mut replay = Replay::from_snapshot(&snapshot);
+        replay.commit(version, actions);
+        snapshot = replay.finish("bench")?;
+        if version % 100 == 0 {
+            let (body, actions) = checkpoint::write(&snapshot)?;
+            table.store().put(&log::checkpoint_path(table.store(), version), body).await?;
+            log::write_hint(table.store(), version, Some(actions)).await?;
+        }
+    }
     Ok(())
 }
 

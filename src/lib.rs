@@ -13,6 +13,7 @@
 //! | [`session`] | the one place that makes a session of the engine |
 //! | [`leaderboard`] | refreshing snapshot views |
 //! | [`ingest`] | files into events tables, each once |
+//! | [`maintain`] | the upkeep of tables |
 //! | [`jobs`] | a timer that runs jobs and knows nothing of what they do |
 //! | [`statement`] | statements: parse, plan, run |
 //! | [`pg`] | the PostgreSQL front end |
@@ -26,6 +27,7 @@ pub mod ingest;
 pub mod jobs;
 pub mod lake;
 pub mod leaderboard;
+pub mod maintain;
 pub mod pg;
 pub mod rollup;
 pub mod session;

@@ -7,6 +7,7 @@ mod refresh;
 mod serve;
 
 mod sql;
+mod upkeep;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::front::Front;
-use super::refresh;
+use super::{refresh, upkeep};
 use crate::error::{Error, Result};
 use crate::jobs::{self, Job};
 use crate::pg;
@@ -33,6 +33,9 @@ pub(super) struct Server {
     /// Seconds between refreshes of a materialized view that has no refresh_every of its own; 0 refreshes none
     #[arg(long, env = "TOPLAKE_REFRESH_EVERY", default_value_t = 1.0, value_name = "SECONDS")]
     pub(super) refresh_every: f64,
+    /// Seconds between compactions; retention and vacuum come once an hour with them; 0 leaves it all to others
+    #[arg(long, env = "TOPLAKE_UPKEEP_EVERY", default_value_t = 60.0, value_name = "SECONDS")]
+    pub(super) upkeep_every: f64,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<()> {
@@ -67,6 +70,9 @@ pub(super) async fn serve(
     let mut all = more;
     if server.refresh_every > 0.0 {
         all.push(refresh::job(engine.clone(), Duration::from_secs_f64(server.refresh_every)));
+    }
+    if server.upkeep_every > 0.0 {
+        all.push(upkeep::job(engine.clone(), Duration::from_secs_f64(server.upkeep_every)));
     }
     let background = tokio::spawn(jobs::run(all, stopping.clone()));
     let mut asked = stopping;

@@ -30,13 +30,16 @@ use crate::lake::table::{NewTable, Table};
 /// The name of the table in the schema `toplake`.
 pub const NAME: &str = "dead_letters";
 
+/// The column that says when a letter came.
+pub const TIME: &str = "at";
+
 /// The position that an events table moves with each commit that names side-table files: their number so far.
 pub const MARK: &str = "toplake.outbox";
 
 /// What a dead letter is.
 pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
-        Field::new("at", timestamp(true), false),
+        Field::new(TIME, timestamp(true), false),
         Field::new("table_name", DataType::Utf8View, false),
         Field::new("source", DataType::Utf8View, false),
         Field::new("position", DataType::Int64, false),
@@ -65,7 +68,7 @@ impl DeadLetters {
     }
 
     /// The Delta table; made when it is first needed.
-    async fn table(&self) -> Result<&Arc<Table>> {
+    pub async fn table(&self) -> Result<&Arc<Table>> {
         self.table
             .get_or_try_init(|| async {
                 let new =
@@ -101,6 +104,22 @@ impl DeadLetters {
                 done => return done.map(|_| ()),
             }
         }
+    }
+
+    /// Files that commits of `events` name and that no follower has added yet.
+    pub async fn pending(&self, events: &Table) -> Result<Vec<OutboxFile>> {
+        let mine = self.table().await?.update().await?;
+        Ok(Pending::between(&mine, events, &*events.update().await?).await?.files)
+    }
+
+    /// The version of `events` whose commits a follower has yet to read from; `None` if it has read all that name a file.
+    pub async fn followed(&self, events: &Table) -> Result<Option<i64>> {
+        let theirs = events.update().await?;
+        let Some(marked) = theirs.position(MARK) else { return Ok(None) };
+        let mine = self.table().await?.update().await?;
+        let (mark, version) = apps(events);
+        let behind = mine.position(&mark) != Some(marked);
+        Ok(behind.then(|| mine.position(&version).unwrap_or(-1)))
     }
 
     /// What this table has and what is named but not added yet.

@@ -76,6 +76,10 @@ pub mod keys {
     pub const ALLOWED_LATENESS: &str = "toplake.allowed_lateness";
     /// See [`super::TableOptions`].
     pub const MAX_FUTURE: &str = "toplake.max_future";
+    /// See [`super::TableOptions`].
+    pub const RETENTION: &str = "toplake.retention";
+    /// See [`super::TableOptions`].
+    pub const ARCHIVE: &str = "toplake.archive";
     /// Seconds between refreshes of a materialized view.
     pub const REFRESH_EVERY: &str = "toplake.refresh_every";
 }
@@ -89,11 +93,21 @@ pub struct TableOptions {
     pub allowed_lateness: i64,
     /// How far ahead of the clock an event may lie before it is bad input (`1 hour`).
     pub max_future: i64,
+    /// How far behind the watermark events are kept; for ever if `None`.
+    pub retention: Option<i64>,
+    /// The address of the Delta table that takes in events which are past their retention.
+    pub archive: Option<String>,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        TableOptions { time_column: None, allowed_lateness: 15 * 60_000_000, max_future: 3_600_000_000 }
+        TableOptions {
+            time_column: None,
+            allowed_lateness: 15 * 60_000_000,
+            max_future: 3_600_000_000,
+            retention: None,
+            archive: None,
+        }
     }
 }
 
@@ -106,11 +120,24 @@ impl TableOptions {
                 "time_column" => read.time_column = Some(value.clone()),
                 "allowed_lateness" => read.allowed_lateness = micros(key, value)?,
                 "max_future" => read.max_future = micros(key, value)?,
-                _ => return Err(unknown(key, "time_column, allowed_lateness, max_future")),
+                "retention" => read.retention = Some(micros(key, value)?),
+                "archive" => read.archive = Some(archive_address(value)?),
+                _ => {
+                    return Err(unknown(
+                        key,
+                        "time_column, allowed_lateness, max_future, retention, archive",
+                    ));
+                }
             }
         }
-        if read.time_column.is_none() && options.keys().any(|k| k != "time_column") {
-            return Err(Error::invalid_input("allowed_lateness and max_future need a time_column"));
+        if read.time_column.is_none()
+            && let Some(key) = options.keys().find(|k| *k != "time_column")
+        {
+            return Err(Error::invalid_input(format!("{key} needs a time_column")));
+        }
+        if read.archive.is_some() && read.retention.is_none() {
+            return Err(Error::invalid_input("archive needs a retention")
+                .with_hint("retention = '90 days' says how long events stay before they are archived"));
         }
         Ok(read)
     }
@@ -124,6 +151,8 @@ impl TableOptions {
             time_column: configuration.get(keys::TIME_COLUMN).cloned(),
             allowed_lateness: number(keys::ALLOWED_LATENESS, defaults.allowed_lateness),
             max_future: number(keys::MAX_FUTURE, defaults.max_future),
+            retention: configuration.get(keys::RETENTION).and_then(|v| v.parse().ok()),
+            archive: configuration.get(keys::ARCHIVE).cloned(),
         }
     }
 
@@ -134,6 +163,9 @@ impl TableOptions {
             configuration.push((keys::TIME_COLUMN.to_owned(), column.clone()));
             configuration.push((keys::ALLOWED_LATENESS.to_owned(), self.allowed_lateness.to_string()));
             configuration.push((keys::MAX_FUTURE.to_owned(), self.max_future.to_string()));
+            configuration
+                .extend(self.retention.map(|micros| (keys::RETENTION.to_owned(), micros.to_string())));
+            configuration.extend(self.archive.clone().map(|url| (keys::ARCHIVE.to_owned(), url)));
         }
         configuration
     }
@@ -189,8 +221,17 @@ fn unknown(key: &str, known: &str) -> Error {
     Error::invalid_input(format!("unknown option '{key}'")).with_hint(format!("known options are {known}"))
 }
 
+/// An address that means the same to every process: not a path that depends on where one is.
+fn archive_address(value: &str) -> Result<String> {
+    if value.contains("://") || std::path::Path::new(value).is_absolute() {
+        return Ok(value.to_owned());
+    }
+    Err(Error::invalid_input(format!("archive is '{value}', which is a relative path"))
+        .with_hint("write it as s3://bucket/prefix, file:///folder or /folder"))
+}
+
 /// A duration such as `15 minutes`, in microseconds; must be positive, and without months, whose length varies.
-fn micros(key: &str, value: &str) -> Result<i64> {
+pub fn micros(key: &str, value: &str) -> Result<i64> {
     let bad = || {
         Error::invalid_input(format!("{key} is '{value}', which is not a duration"))
             .with_hint("write it as '15 minutes', '1 hour' or '90 days'")

@@ -148,7 +148,7 @@ fn touched(snapshot: &Snapshot, bucket: &str, ranges: &TimeRanges) -> Vec<Arc<Fi
 /// `None` means that there are more steps.
 async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Folded>> {
     let id = &pinned.snapshot.metadata.id;
-    let (at_app, step_app) = (format!("toplake.build.at:{id}"), format!("toplake.build.step:{id}"));
+    let (at_app, step_app) = (build_app(&pinned.snapshot), format!("toplake.build.step:{id}"));
     let (at, step) = (pinned.snapshot.position(&at_app), pinned.snapshot.position(&step_app));
     let table = pinned.source.table();
     let begun = match at {
@@ -230,7 +230,7 @@ async fn restart_build(
     cause: Error,
 ) -> Result<Option<Folded>> {
     tracing::warn!(rollup = pinned.rollup.table.name(), error = %cause, "a build's source files are gone; beginning anew");
-    let at_app = format!("toplake.build.at:{}", pinned.snapshot.metadata.id);
+    let at_app = build_app(&pinned.snapshot);
     let mut change = Change::new(CommitKind::Replace, "BUILD", &pinned.snapshot);
     change.ranges = Some(TimeRanges::everything());
     change.removes = pinned.snapshot.files.values().cloned().collect();
@@ -244,6 +244,11 @@ async fn restart_build(
     ];
     commit(pinned, &change).await?;
     Ok(None)
+}
+
+/// The position that names the source version which a rollup is being built from.
+pub fn build_app(snapshot: &Snapshot) -> String {
+    format!("toplake.build.at:{}", snapshot.metadata.id)
 }
 
 /// The same steps for everybody who builds from this version.

@@ -40,6 +40,7 @@ impl Session {
                     _ => "DROP TABLE",
                 }))
             }
+            SqlStatement::Vacuum(vacuum) => self.vacuum(vacuum).await,
             other => Err(Error::internal(format!("not a statement that creates or drops: {other}"))),
         }
     }

@@ -11,17 +11,21 @@
 //! | `completeness` | require_complete |
 //! | `recompute` | recompute and repair |
 //! | `replace` | CREATE OR REPLACE of a rollup |
+//! | `upkeep` | compact and expire, VACUUM |
+//! | `delete` | DELETE |
 //! | [`run`] | everything else, and which is which |
 
 mod call;
 mod completeness;
 pub mod ddl;
+mod delete;
 pub mod parse;
 mod procedures;
 mod recompute;
 mod replace;
 pub mod run;
 pub mod split;
+mod upkeep;
 pub mod variables;
 
 pub use parse::{Parsed, Statement, parse, parse_one};

@@ -7,11 +7,38 @@ use super::call::{Parameter, Procedure, Takes};
 
 const THROUGH: Parameter = Parameter { name: "through", takes: Takes::Instant };
 const ROLLUP: Parameter = Parameter { name: "rollup", takes: Takes::Text };
+const TABLE: Parameter = Parameter { name: "table", takes: Takes::Text };
+const RETENTION: Parameter = Parameter { name: "retention", takes: Takes::Text };
 const FROM: Parameter = Parameter { name: "from", takes: Takes::Instant };
 const TO: Parameter = Parameter { name: "to", takes: Takes::Instant };
 
 /// All of them, by name.
 pub(super) static PROCEDURES: &[Procedure] = &[
+    Procedure {
+        name: "compact",
+        parameters: &[TABLE],
+        optional: 0,
+        result: &[
+            ("table", DataType::Utf8View),
+            ("files_removed", DataType::Int64),
+            ("files_added", DataType::Int64),
+            ("bytes_written", DataType::Int64),
+            ("commits", DataType::Int64),
+        ],
+        run: |session, arguments| session.compact(arguments).boxed(),
+    },
+    Procedure {
+        name: "expire",
+        parameters: &[TABLE, RETENTION],
+        optional: 1,
+        result: &[
+            ("table", DataType::Utf8View),
+            ("expired_through", DataType::Timestamp(TimeUnit::Microsecond, None)),
+            ("rows", DataType::Int64),
+            ("archived", DataType::Int64),
+        ],
+        run: |session, arguments| session.expire(arguments).boxed(),
+    },
     Procedure {
         name: "recompute",
         parameters: &[ROLLUP, FROM, TO],

@@ -182,7 +182,7 @@ impl Session {
         let mut tries = 1;
         let (plan, state, physical) = loop {
             match self.planned(statement, parameters).await {
-                Ok(Planned::Set(outcome)) => return Ok(outcome),
+                Ok(Planned::Done(outcome)) => return Ok(outcome),
                 Ok(Planned::Query(planned)) => break *planned,
                 Err(e) if e.kind() == Kind::Conflict && tries < TRIES => tries += 1,
                 Err(e) => return Err(e),
@@ -205,7 +205,8 @@ impl Session {
         Ok(Outcome::Rows { tag: tag.to_owned(), stream })
     }
 
-    /// Plans a statement with pins of its own. Nothing has been read or written then; settings are set.
+    /// Plans a statement with pins of its own. Nothing has been read or written then, unless it is
+    /// done at once.
     async fn planned(&self, statement: &EngineStatement, parameters: &[ScalarValue]) -> Result<Planned> {
         let mut state = self.ctx.state();
         let pins = Pins::install(state.config_mut());
@@ -217,10 +218,18 @@ impl Session {
             // Settings change the session itself, so they run in its context.
             LogicalPlan::Statement(_) => {
                 self.ctx.execute_logical_plan(plan).await?.collect().await?;
-                return Ok(Planned::Set(Outcome::done(if is_reset(statement) { "RESET" } else { "SET" })));
+                return Ok(Planned::Done(Outcome::done(if is_reset(statement) { "RESET" } else { "SET" })));
             }
             LogicalPlan::Ddl(ddl) => {
                 return Err(Error::not_supported(format!("{} is not possible in a warehouse", ddl.name())));
+            }
+            LogicalPlan::Dml(dml) if dml.op == WriteOp::Delete => {
+                return Ok(Planned::Done(self.delete(dml, &state).await?));
+            }
+            LogicalPlan::Dml(dml) if dml.op == WriteOp::Update => {
+                return Err(Error::not_supported("UPDATE is not possible").with_hint(
+                    "INSERT a row that corrects the old one, or DELETE it and INSERT the new one",
+                ));
             }
             _ => {}
         }
@@ -235,8 +244,8 @@ impl Session {
 
 /// What planning a statement gives.
 enum Planned {
-    /// It was a setting, and is set.
-    Set(Outcome),
+    /// It is done: a setting is set, rows are deleted.
+    Done(Outcome),
     /// It is ready to run.
     Query(Box<(LogicalPlan, SessionState, Arc<dyn ExecutionPlan>)>),
 }
@@ -288,6 +297,7 @@ pub(super) fn ddl_tag(statement: &EngineStatement) -> Option<&'static str> {
             SqlStatement::CreateView(view) if view.materialized => Some("CREATE MATERIALIZED VIEW"),
             SqlStatement::CreateView(_) => Some("CREATE VIEW"),
             SqlStatement::Drop { .. } => Some("DROP"),
+            SqlStatement::Vacuum(_) => Some("VACUUM"),
             _ => None,
         },
         _ => None,

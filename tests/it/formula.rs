@@ -26,6 +26,10 @@ use toplake::lake::provider::Files;
 use toplake::lake::snapshot::File;
 use toplake::lake::table::Table;
 use toplake::lake::writer::FileWriter;
+use toplake::maintain::compact::compact;
+use toplake::maintain::expire::expire;
+use toplake::maintain::target::{Rows, Target};
+use toplake::maintain::vacuum::{Horizon, vacuum};
 use toplake::rollup::fold::fold;
 use toplake::rollup::view::Rollup;
 use toplake::session::{Engine, open};
@@ -196,15 +200,19 @@ impl World {
     async fn step(&mut self) {
         let op = self.random.random_range(0..100);
         match op {
-            0..30 => self.append().await,
-            30..55 => self.fold().await,
-            55..60 => self.crash().await,
-            60..65 => self.race().await,
-            65..70 => self.recompute().await,
-            70..72 => self.repair().await,
-            72..80 => self.rewrite().await,
-            80..82 => self.replace_definition().await,
-            82..90 => self.delete().await,
+            0..28 => self.append().await,
+            28..48 => self.fold().await,
+            48..53 => self.crash().await,
+            53..58 => self.race().await,
+            58..62 => self.recompute().await,
+            62..64 => self.repair().await,
+            64..68 => self.rewrite().await,
+            68..70 => self.replace_definition().await,
+            70..75 => self.compact().await,
+            75..79 => self.vacuum().await,
+            79..84 => self.expire().await,
+            84..88 => self.delete().await,
+            88..92 => self.delete_by_sql().await,
             _ => self.check().await,
         }
     }
@@ -253,6 +261,74 @@ impl World {
         right.unwrap();
     }
 
+    /// Before this instant events have expired; `i64::MIN` if none have.
+    async fn cut(engine: &Engine) -> i64 {
+        let table = Self::events(engine).await;
+        table.table().update().await.unwrap().expired_through().unwrap_or(i64::MIN)
+    }
+
+    async fn any_target(&mut self) -> (Engine, Target) {
+        let engine = self.engine();
+        let name = if self.random.random_bool(0.4) { "sales" } else { self.any_name() };
+        self.log.push(format!("  {name}"));
+        let target = Target::find(engine.warehouse(), name).await.unwrap();
+        (engine, target)
+    }
+
+    /// Compaction, at times dropped somewhere in the middle.
+    async fn compact(&mut self) {
+        self.log.push("compact".into());
+        let (engine, target) = self.any_target().await;
+        let state = engine.state();
+        if self.random.random_bool(0.3) {
+            let after = Duration::from_micros(self.random.random_range(0..20_000));
+            let _ = tokio::time::timeout(after, compact(&target, &state)).await;
+        } else {
+            compact(&target, &state).await.unwrap();
+        }
+    }
+
+    /// All that nobody needs goes at once, however young it is.
+    async fn vacuum(&mut self) {
+        let full = self.random.random_bool(0.5);
+        self.log.push(format!("vacuum, full: {full}"));
+        let (engine, target) = self.any_target().await;
+        vacuum(engine.warehouse(), &target, full, Some(Horizon(Duration::ZERO))).await.unwrap();
+    }
+
+    /// Retention, which may be altered at any time. Rollups keep what they have, so the truth does not change.
+    async fn expire(&mut self) {
+        let retention = self.random.random_range(0..240) * 86_400_000_000;
+        let engine = self.engine();
+        let rows = Rows::of(Self::events(&engine).await.table());
+        let state = engine.state();
+        let work = expire(engine.warehouse(), &rows, Some(retention), &state);
+        if self.random.random_bool(0.3) {
+            let after = Duration::from_micros(self.random.random_range(0..30_000));
+            let done = tokio::time::timeout(after, work).await;
+            self.log.push(format!("expire {retention}: {done:?}"));
+        } else {
+            let done = work.await.unwrap();
+            self.log.push(format!("expire {retention}: {done:?}"));
+        }
+    }
+
+    /// All sales of one product leave, but for those that are past their retention.
+    async fn delete_by_sql(&mut self) {
+        let Some(product) = self.truth.choose(&mut self.random).and_then(|e| e.product) else { return };
+        let engine = self.engine();
+        let cut = Self::cut(&engine).await;
+        self.log.push(format!("delete by sql {product} {cut}"));
+        let since = if cut == i64::MIN {
+            String::new()
+        } else {
+            format!("AND event_time >= to_timestamp_micros({cut})")
+        };
+        let session = Session::new(engine.context(), engine.warehouse().clone());
+        session.sql(&format!("DELETE FROM sales WHERE product_id = '{product}' {since}")).await.unwrap();
+        self.truth.retain(|e| e.product != Some(product) || e.time < cut);
+    }
+
     async fn recompute(&mut self) {
         self.call("recompute").await;
     }
@@ -268,7 +344,10 @@ impl World {
         let (name, at) = (rollup.table.name(), "to_timestamp_micros");
         let sql = format!("CALL {procedure}('{name}', {at}({from}), {at}({to}))");
         self.log.push(sql.clone());
-        session(&engine).sql(&sql).await.unwrap();
+        match session(&engine).sql(&sql).await {
+            Err(e) if e.kind() == Kind::Expired && Self::cut(&engine).await != i64::MIN => {}
+            done => drop(done.unwrap()),
+        }
     }
 
     /// Measures join and leave; one that comes back has the rollup built anew.
@@ -313,11 +392,14 @@ impl World {
             }
             None => datafusion::prelude::col("product_id").is_not_null(),
         };
+        let cut = snapshot.expired_through().unwrap_or(i64::MIN);
+        let instant = datafusion::scalar::ScalarValue::TimestampMicrosecond(Some(cut), None);
+        let kept = kept.or(datafusion::prelude::col("event_time").lt(datafusion::prelude::lit(instant)));
         let rows =
             Files::new(table.store(), snapshot.schema.clone(), files.clone()).into_plan("all").unwrap();
         let rows = LogicalPlanBuilder::from(rows).filter(kept).unwrap();
         if self.replace(&engine, &table, files, rows, CommitKind::Foreign).await {
-            self.truth.retain(|e| e.product != product);
+            self.truth.retain(|e| e.product != product || e.time < cut);
         }
     }
 
@@ -380,7 +462,9 @@ impl World {
             }
         }
         let wanted = truth_ctx.sql(&weekly("truth", self.more)).await.unwrap().collect().await.unwrap();
-        let (wanted, complete) = (lines(&wanted), self.complete);
+        let cut = Self::cut(&engine).await;
+        // What is past its retention cannot be computed for a new measure any more.
+        let (wanted, complete) = (lines(&wanted), self.complete && cut == i64::MIN);
         let found = lines(&session.sql("SELECT * FROM weekly").await.unwrap());
         assert_eq!(found.len(), wanted.len(), "weekly\n{}", self.log.join("\n"));
         for (found, wanted) in found.iter().zip(&wanted) {
@@ -390,10 +474,15 @@ impl World {
                 known.map(|(i, (found, wanted))| found == wanted || !complete && i > 4 && found.is_empty());
             assert!(right.all(|one| one), "{found}\n{wanted}\n{}", self.log.join("\n"));
         }
+        let from = toplake::lake::instant::shown(cut);
         for name in ROLLUPS.map(|rollup| rollup.0).into_iter().chain(["weekly"]) {
-            let audit = format!("SELECT * FROM audit('{name}', '-infinity', 'infinity')");
-            let audited = session.sql(&audit).await.unwrap();
-            let shown = pretty_format_batches(&audited).unwrap();
+            let audit = format!("SELECT * FROM audit('{name}', '{from}', 'infinity')");
+            let audited = match session.sql(&audit).await {
+                // The cut is an edge of the buckets that are made from the events, and of no others.
+                Err(e) if e.kind() == Kind::Expired && cut != i64::MIN => vec![],
+                audited => audited.unwrap(),
+            };
+            let shown = pretty_format_batches(&audited).unwrap().to_string();
             assert_eq!(
                 audited.iter().map(RecordBatch::num_rows).sum::<usize>(),
                 0,

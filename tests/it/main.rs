@@ -24,4 +24,5 @@ mod s3;
 mod sales_pack;
 mod sketch_rollups;
 mod slt;
+mod upkeep;
 mod wire;

@@ -164,6 +164,7 @@ corpus! {
     call,
     completeness,
     create_table,
+    delete,
     drop,
     errors,
     external,

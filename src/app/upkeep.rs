@@ -1,0 +1,81 @@
+//! The job that keeps tables small while a server runs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use parking_lot::Mutex;
+
+use crate::catalog::options::TableOptions;
+use crate::error::{Error, Kind, Result};
+use crate::jobs::Job;
+use crate::maintain::compact::compact;
+use crate::maintain::expire::expire;
+use crate::maintain::target::{Rows, Target};
+use crate::maintain::vacuum::vacuum_all;
+use crate::session::Engine;
+
+/// How often events expire and files are removed: what they look at changes slowly.
+const SELDOM: Duration = Duration::from_secs(3600);
+
+/// A job that compacts every table, and now and then applies retention and vacuums.
+pub(super) fn job(engine: Engine, every: Duration) -> Job {
+    let last: Arc<Mutex<Instant>> = Arc::new(Mutex::new(Instant::now()));
+    Job {
+        name: "upkeep".into(),
+        pause: every,
+        run: Box::new(move || {
+            let (engine, last) = (engine.clone(), Arc::clone(&last));
+            async move {
+                let seldom = last.lock().elapsed() >= SELDOM;
+                if seldom {
+                    *last.lock() = Instant::now();
+                }
+                once(&engine, seldom).await
+            }
+            .boxed()
+        }),
+    }
+}
+
+/// One table that fails does not keep the others waiting; the first error is given at the end.
+async fn once(engine: &Engine, seldom: bool) -> Result<()> {
+    let warehouse = engine.warehouse();
+    let mut failed: Option<Error> = None;
+    let mut targets = vec![Rows::dead_letters(warehouse).await.map(Target::Rows)];
+    for name in warehouse.list().await? {
+        match Target::find(warehouse, &name).await {
+            Err(e) if e.kind() == Kind::WrongObjectType => {}
+            found => targets.push(found.map_err(|e| e.context(format!("'{name}'")))),
+        }
+    }
+    for target in targets {
+        let done = match target {
+            Ok(target) => one(engine, &target, seldom).await,
+            Err(e) => Err(e),
+        };
+        match done {
+            // Another process does the same.
+            Err(e) if e.kind() == Kind::Conflict => {}
+            Err(e) => failed = failed.or(Some(e)),
+            Ok(()) => {}
+        }
+    }
+    if seldom {
+        failed = failed.or(vacuum_all(warehouse, false).await.err());
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn one(engine: &Engine, target: &Target, seldom: bool) -> Result<()> {
+    let state = engine.state();
+    if let (true, Target::Rows(rows)) = (seldom, target) {
+        let options = TableOptions::from_configuration(&rows.table.snapshot().metadata.configuration);
+        if options.retention.is_some() {
+            expire(engine.warehouse(), rows, None, &state).await?;
+        }
+    }
+    let name = target.table().name();
+    compact(target, &state).await.map_err(|e| e.context(format!("'{name}'")))?;
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! The upkeep of tables. But for DELETE none of it changes what a rollup gives.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`target`] | what can be maintained, by name |
+//! | [`layout`] | which files are worth merging |
+//! | [`compact`] | merging them |
+//! | [`delete`] | rows that are to leave |
+//! | [`expire`], [`archive`] | rows that are past their retention, and where they go |
+//! | [`needed`] | what of a table's past others still read |
+//! | [`vacuum`] | removing what nobody reads |
+
+pub mod archive;
+pub mod compact;
+pub mod delete;
+pub mod expire;
+pub mod layout;
+pub mod needed;
+pub mod target;
+pub mod vacuum;
