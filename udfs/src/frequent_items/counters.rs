@@ -12,6 +12,9 @@ use super::key::Key;
 /// Up to this many counters need no index.
 const LIST: usize = 48;
 
+/// Room for the first counters.
+const FEW: usize = 8;
+
 /// A purge looks at this many counters to find the median (as DataSketches does).
 const SAMPLE: usize = 1024;
 
@@ -168,6 +171,11 @@ impl<K: Key> Counters<K> {
 
     #[inline]
     fn push(&mut self, item: K::Item<'_>, count: u64) {
+        if self.counters.len() == self.counters.capacity() && self.counters.len() <= LIST {
+            // Two steps: of a million groups that grow alike, what each leaves behind as it grows is of no use to the others.
+            let room = if self.counters.is_empty() { FEW } else { LIST + 1 };
+            self.counters.reserve_exact(room - self.counters.len());
+        }
         self.counters.push(Counter { key: K::intern(item, &mut self.arena), count });
         if self.counters.len() > LIST && self.counters.len() * 2 > self.index.len() {
             let places = (self.counters.len() * 4).next_power_of_two();

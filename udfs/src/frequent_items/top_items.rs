@@ -178,7 +178,8 @@ impl<K: Key> TopItems<K> {
     /// The first k items of each sketch, best first; ties by item. No sketch, no list.
     pub(crate) fn lists(&self, sketches: &[Option<&Top<K>>], k: usize) -> Result<ArrayRef> {
         let mut lengths = Vec::with_capacity(sketches.len());
-        let mut columns: [Vec<i64>; 5] = Default::default();
+        let fields = result_fields(&self.state);
+        let mut columns: Vec<Vec<i64>> = vec![vec![]; fields.len() - 1];
         let (mut items, mut item_type) = (vec![], self.item);
         for sketch in sketches {
             let Some(sketch) = sketch else {
@@ -210,9 +211,8 @@ impl<K: Key> TopItems<K> {
             }
             items.extend(ranked.iter().map(|r| r.item));
         }
-        let fields = result_fields(&self.state);
         let mut values = vec![K::to_column(item_type, items, &self.state.item)?];
-        for (column, _) in columns.into_iter().zip(fields.iter().skip(1)) {
+        for column in columns {
             values.push(match self.state.weight {
                 WeightType::One => Arc::new(Int64Array::from(column)),
                 weight => weight.sums(column)?,

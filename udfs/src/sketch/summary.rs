@@ -8,7 +8,7 @@ use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, BinaryBuilder, Bool
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::compute::{filter, nullif};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::internal_err;
+use datafusion::common::{exec_err, internal_err};
 use datafusion::error::Result;
 
 use super::state_type::sketch_bytes_of;
@@ -173,6 +173,12 @@ pub(crate) fn stored<S: Summary>(summary: &S, sketches: &[S::Sketch]) -> Result<
     for sketch in sketches {
         bytes.clear();
         let written = summary.write(sketch, &mut bytes)?;
+        if builder.values_slice().len() + bytes.len() > i32::MAX as usize {
+            return exec_err!(
+                "the sketches of {} groups take more than 2 GiB: use smaller sketches, or fewer groups at a time",
+                sketches.len()
+            );
+        }
         builder.append_option(written.then_some(&bytes));
     }
     Ok(builder.finish())
