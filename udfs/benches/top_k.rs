@@ -82,17 +82,18 @@ fn write_files(folder: &Path, rows: usize) {
     for file in 0..FILES {
         let n = if file + 1 < FILES { rows / FILES } else { rows - rows / FILES * (FILES - 1) };
         let products: Vec<i64> = (0..n)
-            .map(|_| cumulative.partition_point(|c| *c < random.random::<f64>() * sum) as u64)
+            .map(|_| random.random::<f64>() * sum)
+            .map(|at| cumulative.partition_point(|c| *c < at) as u64)
             // Ids say nothing of the rank.
             .map(|rank| (rank.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as i64)
             .collect();
         let names =
             StringArray::from_iter_values(products.iter().map(|p| format!("P{:09}", p % 1_000_000_007)));
         let quantities = Int64Array::from_iter_values((0..n).map(|_| random.random_range(1..6)));
-        // A million groups of fifty rows each, scattered.
+        // Groups of fifty rows each, scattered; a million of them if there are 50 million rows.
         let groups = Int64Array::from_iter_values((0..n).map(|_| {
             group += 1;
-            group.wrapping_mul(0x5851_F42D_4C95_7F2D_u64 as i64).rem_euclid(rows.div_ceil(50) as i64)
+            group * 7919 % rows.div_ceil(50) as i64
         }));
         let columns: [(&str, ArrayRef); 4] = [
             ("product_id", Arc::new(Int64Array::from(products))),

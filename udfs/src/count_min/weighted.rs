@@ -1,5 +1,6 @@
 //! Count-min sketches as a summary, for the accumulators: what was added, and what was taken off again.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -110,7 +111,7 @@ impl Summary for CountMin {
         sketch.added.heap_size() + taken.unwrap_or_default()
     }
 
-    fn results(&self, sketches: &[Weighted]) -> Result<ArrayRef> {
+    fn results<T: Borrow<Weighted>>(&self, sketches: impl ExactSizeIterator<Item = T>) -> Result<ArrayRef> {
         self.state.column(stored(self, sketches)?)
     }
 }

@@ -10,10 +10,10 @@ use std::ops::Range;
 use super::key::Key;
 
 /// Up to this many counters need no index.
-const LIST: usize = 48;
+const LIST: usize = 64;
 
 /// Room for the first counters.
-const FEW: usize = 8;
+const FEW: usize = 16;
 
 /// A purge looks at this many counters to find the median (as DataSketches does).
 const SAMPLE: usize = 1024;

@@ -72,7 +72,7 @@ impl Estimate {
                 }
             });
         }
-        top.lists(&read.iter().map(Option::as_ref).collect::<Vec<_>>(), k)
+        top.lists(read.into_iter(), k)
     }
 }
 

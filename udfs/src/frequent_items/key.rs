@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::Debug;
 
-use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::array::{ArrayRef, BinaryViewBuilder};
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::error::Result;
@@ -17,6 +17,8 @@ pub(crate) trait Key: Copy + Default + Debug + Send + Sync + 'static {
     type Item<'a>: Copy;
     /// A column of items.
     type Column: Send;
+    /// A column of items that grows.
+    type Builder: Default;
 
     /// The items of a column.
     fn column(item: ItemType, array: &ArrayRef) -> Result<Self::Column>;
@@ -35,7 +37,11 @@ pub(crate) trait Key: Copy + Default + Debug + Send + Sync + 'static {
     fn read<'a>(reader: &mut Reader<'a>) -> Result<Self::Item<'a>>;
 
     fn order(item_type: ItemType, a: Self::Item<'_>, b: Self::Item<'_>) -> Ordering;
-    fn to_column(item_type: ItemType, items: Vec<Self::Item<'_>>, wanted: &DataType) -> Result<ArrayRef>;
+
+    /// Adds an item to a column of results.
+    fn append(column: &mut Self::Builder, item: Self::Item<'_>);
+    /// The column of results, as type `wanted`.
+    fn finish(column: Self::Builder, item_type: ItemType, wanted: &DataType) -> Result<ArrayRef>;
 }
 
 /// Spreads two words over one: the halves of their 128-bit product, folded together (the mixing step of wyhash).
@@ -48,6 +54,7 @@ fn fold(a: u64, b: u64) -> u64 {
 impl Key for i64 {
     type Item<'a> = i64;
     type Column = ScalarBuffer<i64>;
+    type Builder = Vec<i64>;
 
     fn column(item: ItemType, array: &ArrayRef) -> Result<Self::Column> {
         item.longs(array)
@@ -93,8 +100,12 @@ impl Key for i64 {
         item_type.order_longs(a, b)
     }
 
-    fn to_column(item_type: ItemType, items: Vec<i64>, wanted: &DataType) -> Result<ArrayRef> {
-        item_type.longs_to_column(items, wanted)
+    fn append(column: &mut Vec<i64>, item: i64) {
+        column.push(item);
+    }
+
+    fn finish(column: Vec<i64>, item_type: ItemType, wanted: &DataType) -> Result<ArrayRef> {
+        item_type.longs_to_column(column, wanted)
     }
 }
 
@@ -150,6 +161,7 @@ fn with_bytes<T>(item: TextItem<'_>, f: impl FnOnce(&[u8]) -> T) -> T {
 impl Key for Text {
     type Item<'a> = TextItem<'a>;
     type Column = Strings;
+    type Builder = BinaryViewBuilder;
 
     fn column(item: ItemType, array: &ArrayRef) -> Result<Self::Column> {
         item.strings(array)
@@ -230,7 +242,11 @@ impl Key for Text {
         with_bytes(a, |a| with_bytes(b, |b| a.cmp(b)))
     }
 
-    fn to_column(item_type: ItemType, items: Vec<TextItem<'_>>, wanted: &DataType) -> Result<ArrayRef> {
-        item_type.strings_to_column(&items, |item, append| with_bytes(*item, |bytes| append(bytes)), wanted)
+    fn append(column: &mut BinaryViewBuilder, item: TextItem<'_>) {
+        with_bytes(item, |bytes| column.append_value(bytes));
+    }
+
+    fn finish(mut column: BinaryViewBuilder, item_type: ItemType, wanted: &DataType) -> Result<ArrayRef> {
+        item_type.strings_to_column(column.finish(), wanted)
     }
 }

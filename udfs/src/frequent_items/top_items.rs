@@ -1,9 +1,10 @@
 //! Top items as a summary, for the accumulators.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, Int64Array, ListArray, StructArray};
+use datafusion::arrow::array::{Array, ArrayRef, ListArray, StructArray};
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{exec_err, plan_err};
@@ -166,32 +167,38 @@ impl<K: Key> Summary for TopItems<K> {
         sketch.items.heap_size()
     }
 
-    fn results(&self, sketches: &[Top<K>]) -> Result<ArrayRef> {
+    fn results<T: Borrow<Top<K>>>(&self, sketches: impl ExactSizeIterator<Item = T>) -> Result<ArrayRef> {
         match self.output {
             Output::Sketch => self.state.column(stored(self, sketches)?),
-            Output::Top(k) => self.lists(&sketches.iter().map(Some).collect::<Vec<_>>(), k),
+            Output::Top(k) => self.lists(sketches.map(Some), k),
         }
     }
 }
 
 impl<K: Key> TopItems<K> {
     /// The first k items of each sketch, best first; ties by item. No sketch, no list.
-    pub(crate) fn lists(&self, sketches: &[Option<&Top<K>>], k: usize) -> Result<ArrayRef> {
+    pub(crate) fn lists<T: Borrow<Top<K>>>(
+        &self,
+        sketches: impl ExactSizeIterator<Item = Option<T>>,
+        k: usize,
+    ) -> Result<ArrayRef> {
         let mut lengths = Vec::with_capacity(sketches.len());
-        let fields = result_fields(&self.state);
-        let mut columns: Vec<Vec<i64>> = vec![vec![]; fields.len() - 1];
-        let (mut items, mut item_type) = (vec![], self.item);
+        let mut nulls = Vec::with_capacity(sketches.len());
+        let (mut items, mut item_type) = (K::Builder::default(), None);
+        let mut estimates = vec![];
+        let [mut lower, mut upper, mut added, mut taken] = [const { Column::Same }; 4];
         for sketch in sketches {
-            let Some(sketch) = sketch else {
+            nulls.push(sketch.is_some());
+            let Some(sketch) = &sketch else {
                 lengths.push(0);
                 continue;
             };
+            let sketch: &Top<K> = sketch.borrow();
             let of_sketch = sketch.item.unwrap_or(self.item);
-            if !items.is_empty() && of_sketch != item_type {
+            let item_type = *item_type.get_or_insert(of_sketch);
+            if of_sketch != item_type {
                 return exec_err!("one column has sketches of {item_type} and of {of_sketch} items");
             }
-            item_type = of_sketch;
-            let mut ranked = sketch.items.ranked();
             // A sketch that never dropped anything has all items, be they fewer than asked for.
             if !sketch.items.is_exact() {
                 can_rank(sketch.items.lg_capacity(), k)?;
@@ -199,6 +206,7 @@ impl<K: Key> TopItems<K> {
             let order = |a: &Ranked<K::Item<'_>>, b: &Ranked<K::Item<'_>>| {
                 b.estimate.cmp(&a.estimate).then_with(|| K::order(item_type, a.item, b.item))
             };
+            let mut ranked = sketch.items.ranked();
             if ranked.len() > k {
                 ranked.select_nth_unstable_by(k, order);
                 ranked.truncate(k);
@@ -206,23 +214,54 @@ impl<K: Key> TopItems<K> {
             ranked.sort_unstable_by(order);
             lengths.push(ranked.len());
             for r in &ranked {
-                let values = [r.estimate, r.lower, r.upper, r.added, r.taken];
-                columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+                K::append(&mut items, r.item);
+                lower.push(&estimates, r.estimate, r.lower);
+                upper.push(&estimates, r.estimate, r.upper);
+                if self.state.weight != WeightType::One {
+                    added.push(&estimates, r.estimate, r.added);
+                    taken.push(&estimates, r.estimate, r.taken);
+                }
+                estimates.push(r.estimate);
             }
-            items.extend(ranked.iter().map(|r| r.item));
         }
-        let mut values = vec![K::to_column(item_type, items, &self.state.item)?];
-        for column in columns {
-            values.push(match self.state.weight {
-                WeightType::One => Arc::new(Int64Array::from(column)),
-                weight => weight.sums(column)?,
+        let weight = match self.state.weight {
+            WeightType::One => WeightType::Integer,
+            weight => weight,
+        };
+        let fields = result_fields(&self.state);
+        let estimates = weight.sums(estimates)?;
+        let mut values =
+            vec![K::finish(items, item_type.unwrap_or(self.item), &self.state.item)?, Arc::clone(&estimates)];
+        for column in [lower, upper, added, taken].into_iter().take(fields.len() - values.len()) {
+            values.push(match column {
+                Column::Same => Arc::clone(&estimates),
+                Column::Own(column) => weight.sums(column)?,
             });
         }
         let rows = StructArray::try_new(fields, values, None)?;
-        let nulls = sketches.iter().map(Option::is_some).collect::<Vec<bool>>();
         let element = Arc::new(Field::new_list_field(rows.data_type().clone(), true));
         let offsets = OffsetBuffer::from_lengths(lengths);
         Ok(Arc::new(ListArray::try_new(element, offsets, Arc::new(rows), Some(nulls.into()))?))
+    }
+}
+
+/// A column beside the estimates: the same as they are while every count is exact, and then not kept twice.
+enum Column {
+    Same,
+    Own(Vec<i64>),
+}
+
+impl Column {
+    /// Adds a value beside an estimate that is about to be added to `estimates`.
+    fn push(&mut self, estimates: &[i64], estimate: i64, value: i64) {
+        if let Column::Same = self
+            && value != estimate
+        {
+            *self = Column::Own(estimates.to_vec());
+        }
+        if let Column::Own(column) = self {
+            column.push(value);
+        }
     }
 }
 

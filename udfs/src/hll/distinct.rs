@@ -1,5 +1,6 @@
 //! Distinct counts as a summary, for the accumulators.
 
+use std::borrow::Borrow;
 use std::ops::Range;
 
 use datafusion::arrow::array::ArrayRef;
@@ -158,7 +159,7 @@ impl Summary for DistinctItems {
         sketch.heap
     }
 
-    fn results(&self, sketches: &[Distinct]) -> Result<ArrayRef> {
+    fn results<T: Borrow<Distinct>>(&self, sketches: impl ExactSizeIterator<Item = T>) -> Result<ArrayRef> {
         self.state.column(stored(self, sketches)?)
     }
 }

@@ -43,12 +43,12 @@ impl<S: Summary> Accumulator for SketchAccumulator<S> {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let sketch = stored(&self.summary, std::slice::from_ref(&self.sketch))?;
+        let sketch = stored(&self.summary, std::iter::once(&self.sketch))?;
         self.input.state_of(sketch).iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        ScalarValue::try_from_array(&self.summary.results(std::slice::from_ref(&self.sketch))?, 0)
+        ScalarValue::try_from_array(&self.summary.results(std::iter::once(&self.sketch))?, 0)
     }
 
     fn size(&self) -> usize {

@@ -1,16 +1,10 @@
 //! The accumulator of an aggregate with GROUP BY, for any kind of sketch.
 
-use std::sync::Arc;
-
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray};
-use datafusion::arrow::compute::concat;
 use datafusion::error::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 
 use super::summary::{Batch, Input, Summary, kept, stored};
-
-/// Groups whose results are made at once.
-const AT_ONCE: usize = 8192;
 
 /// A sketch for each group.
 #[derive(Debug)]
@@ -105,25 +99,13 @@ impl<S: Summary> GroupsAccumulator for SketchGroups<S> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        // Sketches make room for their results as they go.
-        let mut taken = self.take(emit_to).into_iter();
-        let mut results = vec![];
-        loop {
-            let some: Vec<S::Sketch> = taken.by_ref().take(AT_ONCE).collect();
-            if some.is_empty() && !results.is_empty() {
-                break;
-            }
-            results.push(self.summary.results(&some)?);
-        }
-        match results.as_slice() {
-            [one] => Ok(Arc::clone(one)),
-            many => Ok(concat(&many.iter().map(|r| r.as_ref()).collect::<Vec<_>>())?),
-        }
+        let taken = self.take(emit_to);
+        self.summary.results(taken.into_iter())
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let taken = self.take(emit_to);
-        Ok(self.input.state_of(stored(&self.summary, &taken)?))
+        Ok(self.input.state_of(stored(&self.summary, taken.into_iter())?))
     }
 
     fn convert_to_state(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::types::{Decimal128Type, Int64Type, UInt64Type};
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewBuilder, BooleanArray, Int64Array, PrimitiveArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, BinaryViewBuilder, BooleanArray, Int64Array, PrimitiveArray,
 };
 use datafusion::arrow::buffer::{Buffer, ScalarBuffer};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
@@ -243,16 +243,8 @@ impl ItemType {
         to_declared(&column, wanted)
     }
 
-    /// A column of type `wanted` of items that are held as strings of bytes; `each` hands the bytes of one on.
-    pub(crate) fn strings_to_column<T>(
-        self,
-        items: &[T],
-        each: impl Fn(&T, &mut dyn FnMut(&[u8])),
-        wanted: &DataType,
-    ) -> Result<ArrayRef> {
-        let mut builder = BinaryViewBuilder::with_capacity(items.len());
-        items.iter().for_each(|item| each(item, &mut |bytes| builder.append_value(bytes)));
-        let strings = builder.finish();
+    /// A column of type `wanted` of items that are held as strings of bytes.
+    pub(crate) fn strings_to_column(self, strings: BinaryViewArray, wanted: &DataType) -> Result<ArrayRef> {
         let column: ArrayRef = match self.column_type() {
             DataType::Decimal128(p, s) => {
                 let values = strings.iter().map(|v| from_sortable(v.unwrap_or_default()));

@@ -1,5 +1,6 @@
 //! What the accumulators need to know of a kind of sketch.
 
+use std::borrow::Borrow;
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,8 +38,11 @@ pub(crate) trait Summary: Debug + Send + Sync + 'static {
     /// Bytes on the heap, in constant time.
     fn heap_size(&self, sketch: &Self::Sketch) -> usize;
 
-    /// The results of sketches.
-    fn results(&self, sketches: &[Self::Sketch]) -> Result<ArrayRef>;
+    /// The results of sketches. Those that are handed over make room for their results as they go.
+    fn results<T: Borrow<Self::Sketch>>(
+        &self,
+        sketches: impl ExactSizeIterator<Item = T>,
+    ) -> Result<ArrayRef>;
 }
 
 /// What an aggregate is given.
@@ -167,16 +171,19 @@ pub(crate) fn kept(keep: &BooleanArray) -> BooleanBuffer {
 }
 
 /// The stored form of sketches.
-pub(crate) fn stored<S: Summary>(summary: &S, sketches: &[S::Sketch]) -> Result<BinaryArray> {
-    let mut builder = BinaryBuilder::with_capacity(sketches.len(), 0);
+pub(crate) fn stored<S: Summary, T: Borrow<S::Sketch>>(
+    summary: &S,
+    sketches: impl ExactSizeIterator<Item = T>,
+) -> Result<BinaryArray> {
+    let groups = sketches.len();
+    let mut builder = BinaryBuilder::with_capacity(groups, 0);
     let mut bytes = vec![];
     for sketch in sketches {
         bytes.clear();
-        let written = summary.write(sketch, &mut bytes)?;
+        let written = summary.write(sketch.borrow(), &mut bytes)?;
         if builder.values_slice().len() + bytes.len() > i32::MAX as usize {
             return exec_err!(
-                "the sketches of {} groups take more than 2 GiB: use smaller sketches, or fewer groups at a time",
-                sketches.len()
+                "the sketches of {groups} groups take more than 2 GiB: use smaller sketches, or fewer groups at a time"
             );
         }
         builder.append_option(written.then_some(&bytes));

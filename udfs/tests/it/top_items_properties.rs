@@ -42,7 +42,8 @@ fn items(stream: Stream, rows: usize, seed: u64) -> Vec<i64> {
     let mut items: Vec<i64> = match stream {
         Stream::Ties => (0..rows).map(|i| (i % distinct) as i64).collect(),
         _ => (0..rows)
-            .map(|_| cumulative.partition_point(|c| *c < random.random::<f64>() * sum) as i64)
+            .map(|_| random.random::<f64>() * sum)
+            .map(|at| cumulative.partition_point(|c| *c < at) as i64)
             .collect(),
     };
     if let Stream::Rising = stream {
