@@ -38,7 +38,8 @@ fn new_table() -> NewTable {
         Field::new("product_id", DataType::Utf8View, true),
         Field::new("quantity", DataType::Int64, true),
     ]);
-    NewTable { schema, configuration: vec![], description: None }
+    let configuration = vec![("toplake.time_column".to_owned(), "event_time".to_owned())];
+    NewTable { schema, configuration, description: None }
 }
 
 fn batch(table: &Table, n: i64) -> Result<RecordBatch> {
@@ -125,9 +126,16 @@ async fn many_files(count: usize) -> Result<()> {
         other.update().await?;
         follows.push(ms(begun));
     }
+    let (begun, mut watermark) = (Instant::now(), None);
+    for _ in 0..1000 {
+        watermark = std::hint::black_box(toplake::catalog::watermark::of("bench", &other.snapshot())?);
+    }
+    let asked = ms(begun) / 1000.0;
+    assert!(watermark.is_some());
     println!("a table of {count} files (ms)");
     println!("  opening it from a checkpoint     {}", spread(&opens));
     println!("  following it by one commit       {}", spread(&follows));
+    println!("  asking for its watermark         mean   {asked:>7.5}");
     Ok(())
 }
 

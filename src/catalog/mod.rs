@@ -11,6 +11,7 @@
 //! | [`audit`](mod@audit) | the table function of that name |
 //! | [`jobs`] | the system table of long work |
 //! | [`rollups`] | the system table of materialized views |
+//! | [`sources`] | the system table of where rows come from |
 //! | [`watermark`] | the function of that name |
 //! | [`options`] | `WITH (…)` |
 
@@ -23,6 +24,7 @@ pub mod leaderboard;
 pub mod options;
 pub mod rollups;
 pub mod schemas;
+pub mod sources;
 pub mod warehouse;
 pub mod watermark;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::lake::event_times::DEFAULT_LATENESS;
 
 /// What an object of the warehouse is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,9 +72,9 @@ pub mod keys {
     /// The source of a rollup: its table id.
     pub const SOURCE_ID: &str = "toplake.source_id";
     /// See [`super::TableOptions`].
-    pub const TIME_COLUMN: &str = "toplake.time_column";
+    pub use crate::lake::event_times::ALLOWED_LATENESS;
     /// See [`super::TableOptions`].
-    pub const ALLOWED_LATENESS: &str = "toplake.allowed_lateness";
+    pub use crate::lake::event_times::TIME_COLUMN;
     /// See [`super::TableOptions`].
     pub const MAX_FUTURE: &str = "toplake.max_future";
     /// See [`super::TableOptions`].
@@ -103,7 +104,7 @@ impl Default for TableOptions {
     fn default() -> Self {
         TableOptions {
             time_column: None,
-            allowed_lateness: 15 * 60_000_000,
+            allowed_lateness: DEFAULT_LATENESS,
             max_future: 3_600_000_000,
             retention: None,
             archive: None,

@@ -9,6 +9,7 @@ use datafusion::common::Result as EngineResult;
 
 use super::jobs::JobsTable;
 use super::rollups::{Rollups, Which};
+use super::sources::Sources;
 use super::warehouse::Warehouse;
 
 /// The catalog's name.
@@ -70,7 +71,7 @@ impl SchemaProvider for PublicSchema {
 #[derive(Debug)]
 struct SystemSchema(Arc<Warehouse>);
 
-const SYSTEM_TABLES: [&str; 4] = ["dead_letters", "jobs", "leaderboards", "rollups"];
+const SYSTEM_TABLES: [&str; 5] = ["dead_letters", "jobs", "leaderboards", "rollups", "sources"];
 
 #[async_trait]
 impl SchemaProvider for SystemSchema {
@@ -82,6 +83,7 @@ impl SchemaProvider for SystemSchema {
         Ok(match name {
             "dead_letters" => Some(Arc::clone(self.0.dead_letters()) as _),
             "jobs" => Some(Arc::new(JobsTable::new(Arc::clone(&self.0)))),
+            "sources" => Some(Arc::new(Sources::new(Arc::clone(&self.0)))),
             "rollups" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Rollups))),
             "leaderboards" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Leaderboards))),
             _ => None,

@@ -1,8 +1,8 @@
 //! `watermark('sales')`: the event time up to which a table is taken to be complete, `last_event_time('sales')`, and
 //! `complete_through('sales_hourly')`: the end of the last bucket of a rollup that the watermark has passed.
 //!
-//! The highest event time seen, less the table's `allowed_lateness`. Event time, never the clock. It is read at the
-//! version that the statement has pinned, so that an answer never calls complete what it did not count. All are known
+//! Event time, never the clock; [`event_times`](crate::lake::event_times) has the rule. It is read at the version that the
+//! statement has pinned, so that an answer never calls complete what it did not count. All are known
 //! when a statement is planned, so a filter on one of them prunes files as a literal does.
 
 use std::any::Any;
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::Expr;
 
-use super::options::TableOptions;
+use super::options::keys;
 use super::warehouse::{Object, Warehouse};
 use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
@@ -52,12 +52,14 @@ impl Watermark {
     fn new(warehouse: &Arc<Warehouse>, which: Which) -> Self {
         let (description, syntax) = match which {
             Which::Watermark => (
-                "Returns the event time up to which a table is taken to be complete: the highest event time seen, less \
-                 the table's allowed_lateness. NULL if the table is empty.",
+                "Returns the event time up to which a table is taken to be complete: the highest event time seen (of \
+                 streams that of the active partition which is least far), less the table's allowed_lateness. It never \
+                 falls. NULL if the table never had an event.",
                 "watermark(table)",
             ),
             Which::LastEventTime => (
-                "Returns the highest event time seen in a table. NULL if the table is empty.",
+                "Returns the highest event time seen in a table, also if the event was deleted since. NULL if the table \
+                 never had one.",
                 "last_event_time(table)",
             ),
             Which::CompleteThrough => (
@@ -143,22 +145,25 @@ fn null() -> ScalarValue {
     ScalarValue::TimestampMicrosecond(None, None)
 }
 
-/// The watermark of a table at one version, in microseconds; `None` if it has no events, or files without statistics.
+/// The watermark of a table at one version, in microseconds; `None` if nothing says how far its events have come.
 pub fn of(name: &str, snapshot: &Snapshot) -> Result<Option<i64>> {
-    let lateness = TableOptions::from_configuration(&snapshot.metadata.configuration).allowed_lateness;
-    Ok(last_event_time(name, snapshot)?.map(|t| t.saturating_sub(lateness)))
+    check_has_time(name, snapshot)?;
+    Ok(snapshot.event_times.watermark())
 }
 
-/// The highest event time of a table at one version, in microseconds; `None` as for [`of`].
+/// The highest event time seen in a table at one version, in microseconds; `None` as for [`of`].
 pub fn last_event_time(name: &str, snapshot: &Snapshot) -> Result<Option<i64>> {
-    let options = TableOptions::from_configuration(&snapshot.metadata.configuration);
-    let Some(column) = &options.time_column else {
-        return Err(Error::wrong_object_type(format!(
+    check_has_time(name, snapshot)?;
+    Ok(snapshot.event_times.highest())
+}
+
+fn check_has_time(name: &str, snapshot: &Snapshot) -> Result<()> {
+    match snapshot.option(keys::TIME_COLUMN) {
+        Some(_) => Ok(()),
+        None => Err(Error::wrong_object_type(format!(
             "table '{name}' has no time_column, so no time is its latest"
-        )));
-    };
-    let each = snapshot.files.values().map(|f| f.stats(&snapshot.schema).highest_time_seen(column));
-    Ok(each.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()))
+        ))),
+    }
 }
 
 /// The end of the last bucket of a rollup that the watermark of its events has passed, in microseconds; `None` as for

@@ -12,6 +12,7 @@ use datafusion::arrow::json::{LineDelimitedWriter, ReaderBuilder};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::basic::Compression;
+use datafusion::parquet::file::metadata::KeyValue;
 use datafusion::parquet::file::properties::WriterProperties;
 
 use super::action::{Action, Add, Txn, format_lines, parse_lines};
@@ -89,10 +90,28 @@ fn schema() -> SchemaRef {
     ]))
 }
 
+/// Key in the file's own metadata: how far event time had come. It is more than what the positions say, as it counts files
+/// of foreign writers, also those that have left since.
+const EVENT_TIMES: &str = "toplake.event_times";
+
+/// What a checkpoint has.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Its actions.
+    pub actions: Vec<Action>,
+    /// How far event time had come, as positions; `None` in a checkpoint of another writer.
+    pub event_times: Option<Vec<(String, i64)>>,
+}
+
 /// The checkpoint of a snapshot; also the number of actions in it.
 pub fn write(snapshot: &Snapshot) -> Result<(Bytes, usize)> {
     let schema = schema();
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let event_times = serde_json::to_string(&snapshot.event_times.positions(&snapshot.metadata.id))
+        .map_err(|e| Error::internal(format!("cannot write event times: {e}")))?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_key_value_metadata(Some(vec![KeyValue::new(EVENT_TIMES.to_owned(), event_times)]))
+        .build();
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
     let head = [
         Action { protocol: Some(snapshot.protocol.as_ref().clone()), ..Default::default() },
@@ -120,10 +139,14 @@ pub fn write(snapshot: &Snapshot) -> Result<(Bytes, usize)> {
     Ok((writer.into_inner()?.into(), actions.len()))
 }
 
-/// The actions of a checkpoint; `place` is for messages.
-pub fn read(bytes: Bytes, place: &dyn std::fmt::Display) -> Result<Vec<Action>> {
+/// Reads a checkpoint; `place` is for messages.
+pub fn read(bytes: Bytes, place: &dyn std::fmt::Display) -> Result<Checkpoint> {
     let bad = |e: &dyn std::fmt::Display| Error::corrupt(format!("cannot read checkpoint {place}: {e}"));
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| bad(&e))?;
+    let own = reader.metadata().file_metadata().key_value_metadata();
+    let event_times = own
+        .and_then(|own| own.iter().find(|pair| pair.key == EVENT_TIMES)?.value.as_deref())
+        .and_then(|json| serde_json::from_str(json).ok());
     let wanted = ["protocol", "metaData", "txn", "add"];
     let parquet = reader.parquet_schema();
     let mask = datafusion::parquet::arrow::ProjectionMask::roots(
@@ -148,7 +171,7 @@ pub fn read(bytes: Bytes, place: &dyn std::fmt::Display) -> Result<Vec<Action>> 
             read_adds(adds, &mut actions);
         }
     }
-    Ok(actions)
+    Ok(Checkpoint { actions, event_times })
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Option<&'a StructArray> {

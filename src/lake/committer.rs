@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Add, CommitInfo, CommitKind, Metadata, OutboxFile, Txn, format_lines};
+use super::event_times::{Seen, highest_of};
 use super::log;
 use super::range::TimeRanges;
 use super::snapshot::{File, Snapshot};
@@ -84,6 +85,8 @@ pub struct Change {
     pub sources: Option<BTreeMap<String, i64>>,
     /// Side-table files that become visible.
     pub outbox: Vec<OutboxFile>,
+    /// The streams that rows come from.
+    pub seen: Seen,
 }
 
 impl Change {
@@ -106,10 +109,12 @@ impl Change {
             ranges: None,
             sources: None,
             outbox: vec![],
+            seen: Seen::default(),
         }
     }
 
-    fn actions(&self, id: &str) -> Vec<Action> {
+    /// The lines of the commit that comes after `on`.
+    fn actions(&self, id: &str, on: &Snapshot) -> Vec<Action> {
         let now = now_ms();
         let data_change = !matches!(self.kind, CommitKind::Rewrite);
         let info = CommitInfo {
@@ -125,8 +130,9 @@ impl Change {
         };
         let mut actions = vec![Action { commit_info: Some(info), ..Default::default() }];
         actions.extend(self.metadata.clone().map(|m| Action { meta_data: Some(m), ..Default::default() }));
-        actions.extend(self.positions.iter().map(|p| Action {
-            txn: Some(Txn { app_id: p.app.clone(), version: p.to, last_updated: Some(now) }),
+        let compared = self.positions.iter().map(|p| (p.app.clone(), p.to));
+        actions.extend(compared.chain(self.event_times(on)).map(|(app_id, version)| Action {
+            txn: Some(Txn { app_id, version, last_updated: Some(now) }),
             ..Default::default()
         }));
         actions.extend(
@@ -141,6 +147,19 @@ impl Change {
         );
         actions
     }
+
+    /// How far it brings event time, as positions that are never compared: the higher one stands.
+    fn event_times(&self, on: &Snapshot) -> Vec<(String, i64)> {
+        let metadata = self.metadata.as_ref().unwrap_or(&on.metadata);
+        if metadata.id != on.metadata.id {
+            return vec![];
+        }
+        let batch = match self.kind {
+            CommitKind::Append | CommitKind::Foreign => highest_of(&self.adds, metadata, &on.schema),
+            _ => None,
+        };
+        on.event_times.moved_by(metadata, &self.seen, batch, |app| on.position(app))
+    }
 }
 
 impl Table {
@@ -152,8 +171,7 @@ impl Table {
     pub async fn commit(&self, change: &Change) -> Result<i64> {
         let _one = self.committing.lock().await;
         let id = uuid::Uuid::new_v4().to_string();
-        let actions = change.actions(&id);
-        let body = bytes::Bytes::from(format_lines(&actions)?);
+        let (mut actions, mut body) = (vec![], bytes::Bytes::new());
         let mut lost = None;
         let mut trouble: Option<Error> = None;
         for attempt in 0..ATTEMPTS {
@@ -178,6 +196,8 @@ impl Table {
                 None => match self.update().await {
                     Ok(now) => {
                         self.check(change, &now).await?;
+                        actions = change.actions(&id, &now);
+                        body = bytes::Bytes::from(format_lines(&actions)?);
                         now.version + 1
                     }
                     Err(e) if retryable(&e) => {

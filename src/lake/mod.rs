@@ -6,6 +6,7 @@
 //! | [`action`], [`schema`], [`stats`], [`range`] | what stands in the log |
 //! | [`log`], [`checkpoint`] | reading it |
 //! | [`snapshot`] | a table at one version: the incremental file map |
+//! | [`event_times`] | how far event time has come in it |
 //! | [`table`] | a table in this process: following the log |
 //! | [`committer`] | the next version, exactly once |
 //! | [`writer`], [`scan`] | rows into files, rows out of any selection of files |
@@ -16,6 +17,7 @@
 pub mod action;
 pub mod checkpoint;
 pub mod committer;
+pub mod event_times;
 pub mod instant;
 pub mod log;
 pub mod pin;

@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::action::{Action, Add, CommitKind, Metadata, OutboxFile, Protocol, Remove};
+use super::checkpoint::Checkpoint;
+use super::event_times::EventTimes;
 use super::range::TimeRanges;
 use super::schema;
 use super::stats::FileStats;
@@ -100,6 +102,13 @@ impl Commit {
         })
     }
 
+    /// Files that may have rows which were in no file before.
+    pub fn new_rows(&self) -> impl Iterator<Item = &Arc<File>> {
+        let updates =
+            self.adds.iter().filter(|_| self.kind == CommitKind::Foreign && !self.removes.is_empty());
+        self.appended().chain(updates)
+    }
+
     /// Ranges of time whose rows changed otherwise than by new ones, by the table's time column.
     ///
     /// Below the retention cut that held when it was made a commit cannot have changed rows; it only carries them from
@@ -138,6 +147,8 @@ pub struct Snapshot {
     pub files: imbl::OrdMap<Arc<str>, Arc<File>>,
     /// How far applications have come.
     pub txns: imbl::HashMap<Arc<str>, i64>,
+    /// How far event time has come, if the table has one.
+    pub event_times: EventTimes,
     /// Milliseconds since 1970 of the newest commit, by its writer's clock.
     pub timestamp: i64,
 }
@@ -176,6 +187,9 @@ pub struct Replay {
     metadata: Option<Arc<Metadata>>,
     files: imbl::OrdMap<Arc<str>, Arc<File>>,
     txns: imbl::HashMap<Arc<str>, i64>,
+    event_times: EventTimes,
+    /// That of the metadata, once it was read.
+    schema: Option<SchemaRef>,
     timestamp: i64,
 }
 
@@ -188,6 +202,8 @@ impl Replay {
             metadata: Some(Arc::clone(&s.metadata)),
             files: s.files.clone(),
             txns: s.txns.clone(),
+            event_times: s.event_times.clone(),
+            schema: Some(Arc::clone(&s.schema)),
             timestamp: s.timestamp,
         }
     }
@@ -197,12 +213,32 @@ impl Replay {
         self.version
     }
 
-    /// Takes the actions of a checkpoint, which stand for all commits up to `version`.
-    pub fn checkpoint(&mut self, version: i64, actions: Vec<Action>) {
-        for action in actions {
+    /// Takes a checkpoint, which stands for all commits up to `version`.
+    pub fn checkpoint(&mut self, version: i64, checkpoint: Checkpoint) {
+        for action in checkpoint.actions {
             self.apply_one(action, None);
         }
         self.version = Some(version);
+        let Some(metadata) = self.metadata.clone() else { return };
+        self.event_times = match &checkpoint.event_times {
+            Some(kept) => EventTimes::of_positions(&metadata, kept.iter().map(|(app, v)| (app.as_str(), *v))),
+            None => match self.schema() {
+                Some(schema) => {
+                    let positions = self.txns.iter().map(|(app, version)| (app.as_ref(), *version));
+                    EventTimes::of_checkpoint(&metadata, &schema, positions, self.files.values())
+                }
+                None => EventTimes::default(),
+            },
+        };
+    }
+
+    /// The schema of the rows, if it can be read.
+    fn schema(&mut self) -> Option<SchemaRef> {
+        let metadata = self.metadata.as_ref()?;
+        if self.schema.is_none() {
+            self.schema = schema::from_delta(&metadata.schema_string, &metadata.id).ok();
+        }
+        self.schema.clone()
     }
 
     /// Takes the time of the commit that is reached, which a checkpoint does not keep.
@@ -226,11 +262,20 @@ impl Replay {
             timestamp: 0,
             expired_through: self.metadata.as_deref().and_then(expired_through),
         };
+        let table_id = self.metadata.as_ref().map(|m| m.id.clone());
         for action in actions {
             self.apply_one(action, Some(&mut commit));
         }
         self.version = Some(version);
         self.timestamp = commit.timestamp;
+        if let Some(metadata) = self.metadata.clone() {
+            if table_id.as_ref() != Some(&metadata.id) {
+                self.event_times = EventTimes::default();
+            }
+            let mut times = std::mem::take(&mut self.event_times);
+            times.follow(&commit, &metadata, || self.schema());
+            self.event_times = times;
+        }
         commit
     }
 
@@ -248,6 +293,7 @@ impl Replay {
         }
         if let Some(metadata) = action.meta_data {
             self.metadata = Some(Arc::new(metadata));
+            self.schema = None;
         }
         if let Some(txn) = action.txn {
             if let Some(commit) = commit.as_deref_mut() {
@@ -291,7 +337,10 @@ impl Replay {
             // Partition values are not in the files: left out, a reader would show NULL.
             return Err(Error::not_supported(format!("the Delta table at {place} has partition columns")));
         }
-        let schema = schema::from_delta(&metadata.schema_string, &place)?;
+        let schema = match self.schema {
+            Some(schema) => schema,
+            None => schema::from_delta(&metadata.schema_string, &place)?,
+        };
         Ok(Snapshot {
             version,
             protocol,
@@ -299,6 +348,7 @@ impl Replay {
             schema,
             files: self.files,
             txns: self.txns,
+            event_times: self.event_times,
             timestamp: self.timestamp,
         })
     }

@@ -194,13 +194,9 @@ impl Table {
 
     /// Applies the commit that follows `now`. The caller holds `following`.
     fn advance(&self, now: &Snapshot, actions: Vec<Action>) -> Result<()> {
-        let metadata_changed = actions.iter().any(|a| a.meta_data.is_some());
         let mut replay = Replay::from_snapshot(now);
         let commit = Arc::new(replay.commit(now.version + 1, actions));
-        let mut snapshot = replay.finish(self.store.prefix().as_ref())?;
-        if !metadata_changed {
-            snapshot.schema = Arc::clone(&now.schema);
-        }
+        let snapshot = replay.finish(self.store.prefix().as_ref())?;
         let mut state = self.state.write();
         state.snapshot = Arc::new(snapshot);
         state.recent.push_back(commit);

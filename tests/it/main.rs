@@ -25,4 +25,5 @@ mod sales_pack;
 mod sketch_rollups;
 mod slt;
 mod upkeep;
+mod watermark;
 mod wire;
