@@ -234,7 +234,10 @@ impl Readers {
             if let Some(table) = any.downcast_ref::<RollupTable>() {
                 self.rollups.push(Arc::clone(table.rollup()));
             } else if let Some(table) = any.downcast_ref::<EventsTable>() {
-                self.tables.push(Arc::clone(table.table()));
+                // A late table before the events table whose commits name its files.
+                let place = if table.late_of().is_some() { 0 } else { self.tables.len() };
+                self.tables.insert(place, Arc::clone(table.table()));
+                self.tables.extend(table.late_of().cloned());
             } else if let Some(table) = any.downcast_ref::<LeaderboardTable>() {
                 self.leaderboards.push(Arc::clone(table.table()));
             } else if any.is::<Audit>() {

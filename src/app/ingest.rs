@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::catalog::late;
 use crate::error::{Error, Result};
 use crate::ingest::breaker::MaxErrors;
 use crate::ingest::files::{Format, find};
@@ -94,15 +95,18 @@ pub(super) async fn run(source: Ingest) -> Result<()> {
     let mut progress = Progress::stderr();
     let begun = std::time::Instant::now();
     let done = ingest(&engine, &arguments.table, &files, &options, &mut progress).await?;
-    println!("{}", summary(&done, begun.elapsed().as_secs_f64()));
+    println!("{}", summary(&arguments.table, &done, begun.elapsed().as_secs_f64()));
     Ok(())
 }
 
 /// What was done, in a line.
-fn summary(done: &Summary, seconds: f64) -> String {
+fn summary(table: &str, done: &Summary, seconds: f64) -> String {
     let s = |n: u64, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     let mut parts =
         vec![format!("{} ingested", s(done.files, "file")), format!("{} stored", s(done.rows, "row"))];
+    if done.late > 0 {
+        parts.push(format!("{} late (see {})", s(done.late, "row"), late::name_of(table)));
+    }
     if done.filtered > 0 {
         parts.push(format!("{} left out by the transform", done.filtered));
     }

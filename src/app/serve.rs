@@ -33,9 +33,12 @@ pub(super) struct Server {
     /// Seconds between refreshes of a materialized view that has no refresh_every of its own; 0 refreshes none
     #[arg(long, env = "TOPLAKE_REFRESH_EVERY", default_value_t = 1.0, value_name = "SECONDS")]
     pub(super) refresh_every: f64,
-    /// Seconds between compactions; retention and vacuum come once an hour with them; 0 leaves it all to others
+    /// Seconds between compactions; retention and vacuum come with some of them; 0 leaves it all to others
     #[arg(long, env = "TOPLAKE_UPKEEP_EVERY", default_value_t = 60.0, value_name = "SECONDS")]
     pub(super) upkeep_every: f64,
+    /// Seconds between compactions that retention and vacuum come with
+    #[arg(long, env = "TOPLAKE_RETENTION_EVERY", default_value_t = 3600.0, value_name = "SECONDS")]
+    pub(super) retention_every: f64,
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<()> {
@@ -72,7 +75,10 @@ pub(super) async fn serve(
         all.push(refresh::job(engine.clone(), Duration::from_secs_f64(server.refresh_every)));
     }
     if server.upkeep_every > 0.0 {
-        all.push(upkeep::job(engine.clone(), Duration::from_secs_f64(server.upkeep_every)));
+        let (every, seldom) = (server.upkeep_every, server.retention_every.max(0.0));
+        let job =
+            upkeep::job(engine.clone(), Duration::from_secs_f64(every), Duration::from_secs_f64(seldom));
+        all.push(job);
     }
     let background = tokio::spawn(jobs::run(all, stopping.clone()));
     let mut asked = stopping;

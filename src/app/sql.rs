@@ -117,10 +117,15 @@ async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result
                     }
                 }
             }
-            Outcome::Done { tag, rows } if !arguments.quiet => match rows {
-                Some(rows) => println!("{tag} {rows}"),
-                None => println!("{tag}"),
-            },
+            Outcome::Done { tag, rows, notice } if !arguments.quiet => {
+                match rows {
+                    Some(rows) => println!("{tag} {rows}"),
+                    None => println!("{tag}"),
+                }
+                if let Some(notice) = notice {
+                    eprintln!("notice: {notice}");
+                }
+            }
             Outcome::Done { .. } => {}
         }
     }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use parking_lot::Mutex;
 
-use crate::catalog::options::TableOptions;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::Job;
 use crate::maintain::compact::compact;
@@ -15,11 +14,8 @@ use crate::maintain::target::{Rows, Target};
 use crate::maintain::vacuum::vacuum_all;
 use crate::session::Engine;
 
-/// How often events expire and files are removed: what they look at changes slowly.
-const SELDOM: Duration = Duration::from_secs(3600);
-
-/// A job that compacts every table, and now and then applies retention and vacuums.
-pub(super) fn job(engine: Engine, every: Duration) -> Job {
+/// A job that compacts every table, and every `seldom` applies retention and vacuums: what these look at changes slowly.
+pub(super) fn job(engine: Engine, every: Duration, seldom: Duration) -> Job {
     let last: Arc<Mutex<Instant>> = Arc::new(Mutex::new(Instant::now()));
     Job {
         name: "upkeep".into(),
@@ -27,11 +23,11 @@ pub(super) fn job(engine: Engine, every: Duration) -> Job {
         run: Box::new(move || {
             let (engine, last) = (engine.clone(), Arc::clone(&last));
             async move {
-                let seldom = last.lock().elapsed() >= SELDOM;
-                if seldom {
+                let due = last.lock().elapsed() >= seldom;
+                if due {
                     *last.lock() = Instant::now();
                 }
-                once(&engine, seldom).await
+                once(&engine, due).await
             }
             .boxed()
         }),
@@ -69,11 +65,10 @@ async fn once(engine: &Engine, seldom: bool) -> Result<()> {
 
 async fn one(engine: &Engine, target: &Target, seldom: bool) -> Result<()> {
     let state = engine.state();
-    if let (true, Target::Rows(rows)) = (seldom, target) {
-        let options = TableOptions::from_configuration(&rows.table.snapshot().metadata.configuration);
-        if options.retention.is_some() {
-            expire(engine.warehouse(), rows, None, &state).await?;
-        }
+    if let (true, Target::Rows(rows)) = (seldom, target)
+        && rows.retention(&rows.table.snapshot()).is_some()
+    {
+        expire(engine.warehouse(), rows, None, &state).await?;
     }
     let name = target.table().name();
     compact(target, &state).await.map_err(|e| e.context(format!("'{name}'")))?;

@@ -1,10 +1,8 @@
 //! `toplake.dead_letters`: input that could not be stored, with where it stood and why.
 //!
-//! A side table by outbox (DESIGN §2, invariant 1). Its files are written first; the commit of the events table names
-//! them, and by that commit alone they become visible. A follower adds them to this table later, each once: it moves
-//! `outbox:<events table>` from the version it began at, so of two followers one loses. Readers see what this table has
-//! and what is named but not added yet.
+//! A side table of all events tables: their commits name its files ([`outbox`](super::outbox)).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Weak};
 
 use async_trait::async_trait;
@@ -16,14 +14,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::Expr;
 use tokio::sync::OnceCell;
 
+use super::options::{TableOptions, micros};
 use super::warehouse::Warehouse;
-use crate::error::{Error, Kind, Result};
-use crate::lake::action::{Add, CommitKind, OutboxFile};
-use crate::lake::committer::{Change, Position};
+use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
 use crate::lake::scan::Scan;
 use crate::lake::schema::timestamp;
-use crate::lake::snapshot::{File, Snapshot};
+use crate::lake::snapshot::File;
 use crate::lake::store::Store;
 use crate::lake::table::{NewTable, Table};
 
@@ -33,8 +30,21 @@ pub const NAME: &str = "dead_letters";
 /// The column that says when a letter came.
 pub const TIME: &str = "at";
 
-/// The position that an events table moves with each commit that names side-table files: their number so far.
-pub const MARK: &str = "toplake.outbox";
+/// How long letters are kept if nothing else is said: 90 days, in microseconds.
+pub const RETENTION: i64 = 90 * 86_400_000_000;
+
+/// Options of this table with others: it has none but retention.
+pub fn altered(options: &TableOptions, others: &BTreeMap<String, Option<String>>) -> Result<TableOptions> {
+    let mut altered = options.clone();
+    for (key, value) in others {
+        if key != "retention" {
+            return Err(Error::invalid_input(format!("'{key}' is no option of {NAME}"))
+                .with_hint("its only one is retention"));
+        }
+        altered.retention = value.as_ref().map(|value| micros(key, value)).transpose()?;
+    }
+    Ok(altered)
+}
 
 /// What a dead letter is.
 pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -85,94 +95,19 @@ impl DeadLetters {
             .await
     }
 
-    /// Adds to this table what the commits of `events` have named since the last time. Any number of followers may run
-    /// at the same time.
-    pub async fn follow(&self, events: &Table) -> Result<()> {
-        let table = self.table().await?;
-        loop {
-            let mine = table.update().await?;
-            let theirs = events.update().await?;
-            let pending = Pending::between(&mine, events, &theirs).await?;
-            if pending.files.is_empty() {
-                return Ok(());
-            }
-            let mut change = Change::new(CommitKind::Append, "OUTBOX", &mine);
-            change.positions = pending.positions(&mine, events, &theirs);
-            change.adds = pending.files.into_iter().map(|f| f.add).collect();
-            match table.commit(&change).await {
-                Err(e) if e.kind() == Kind::Conflict => {}
-                done => return done.map(|_| ()),
-            }
-        }
-    }
-
-    /// Files that commits of `events` name and that no follower has added yet.
-    pub async fn pending(&self, events: &Table) -> Result<Vec<OutboxFile>> {
-        let mine = self.table().await?.update().await?;
-        Ok(Pending::between(&mine, events, &*events.update().await?).await?.files)
-    }
-
-    /// The version of `events` whose commits a follower has yet to read from; `None` if it has read all that name a file.
-    pub async fn followed(&self, events: &Table) -> Result<Option<i64>> {
-        let theirs = events.update().await?;
-        let Some(marked) = theirs.position(MARK) else { return Ok(None) };
-        let mine = self.table().await?.update().await?;
-        let (mark, version) = apps(events);
-        let behind = mine.position(&mark) != Some(marked);
-        Ok(behind.then(|| mine.position(&version).unwrap_or(-1)))
-    }
-
     /// What this table has and what is named but not added yet.
     async fn files(&self, pins: &Pins) -> Result<Vec<Arc<File>>> {
         let warehouse = self.warehouse.upgrade().ok_or_else(|| Error::internal("the warehouse is closed"))?;
+        let table = self.table().await?;
         // The side table first: what a follower adds after that is still named by the commits read below.
-        let mine = pins.snapshot(self.table().await?).await?;
+        let mine = pins.snapshot(table).await?;
         let mut files: Vec<Arc<File>> = mine.files.values().cloned().collect();
-        for events in warehouse.events_tables().await? {
-            let theirs = pins.snapshot(&events).await?;
-            let pending = Pending::between(&mine, &events, &theirs).await?;
-            files.extend(pending.files.into_iter().map(|f| Arc::new(File::new(f.add))));
+        for (route, events) in warehouse.routes_into(table).await? {
+            let pending = route.pending(&mine, &events, &*pins.snapshot(&events).await?).await?;
+            files.extend(pending.into_iter().map(|add| Arc::new(File::new(add))));
         }
         Ok(files)
     }
-}
-
-/// What commits of one events table name and this table does not have.
-struct Pending {
-    files: Vec<OutboxFile>,
-}
-
-impl Pending {
-    async fn between(mine: &Snapshot, events: &Table, theirs: &Snapshot) -> Result<Self> {
-        let (mark, version) = apps(events);
-        if theirs.position(MARK) == mine.position(&mark) {
-            return Ok(Pending { files: vec![] });
-        }
-        let commits = events.commits(mine.position(&version).unwrap_or(-1), theirs.version).await?;
-        let named = commits.iter().flat_map(|c| c.outbox.iter());
-        Ok(Pending { files: named.filter(|f| f.table == NAME).cloned().collect() })
-    }
-
-    fn positions(&self, mine: &Snapshot, events: &Table, theirs: &Snapshot) -> Vec<Position> {
-        let (mark, version) = apps(events);
-        let marked = theirs.position(MARK).unwrap_or_default();
-        vec![
-            Position { from: mine.position(&mark), to: marked, app: mark },
-            Position { from: mine.position(&version), to: theirs.version, app: version },
-        ]
-    }
-}
-
-/// The names of the two positions of an events table: how many it had named, and at which version. They belong to its
-/// log, which goes on when the table is dropped and made again.
-fn apps(events: &Table) -> (String, String) {
-    let name = events.name();
-    (format!("toplake.outbox.mark:{name}"), format!("toplake.outbox.version:{name}"))
-}
-
-/// How a commit names a side-table file.
-pub fn outbox(adds: Vec<Add>) -> Vec<OutboxFile> {
-    adds.into_iter().map(|add| OutboxFile { table: NAME.to_owned(), add }).collect()
 }
 
 #[async_trait]

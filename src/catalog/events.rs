@@ -12,19 +12,24 @@ use datafusion::datasource::sink::{DataSink, DataSinkExec};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan};
 use datafusion::prelude::Expr;
 use futures::StreamExt;
 
+use super::late::{Divided, EventWriter};
 use super::options::TableOptions;
-use crate::error::{Error, Result};
+use super::outbox::Route;
+use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::Change;
 use crate::lake::instant::shown;
 use crate::lake::pin::Pins;
 use crate::lake::scan::Scan;
+use crate::lake::snapshot::{File, Snapshot};
+use crate::lake::store::Store;
 use crate::lake::table::Table;
-use crate::lake::writer::{FileWriter, conform};
+use crate::lake::writer::conform;
 
 /// The table.
 #[derive(Debug)]
@@ -32,6 +37,18 @@ pub struct EventsTable {
     table: Arc<Table>,
     schema: SchemaRef,
     options: TableOptions,
+    beside: Beside,
+}
+
+/// What stands beside a table where rows may come late.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Where its late table is, or would be.
+    pub late_store: Option<Store>,
+    /// Its late table, if rows are diverted.
+    pub late: Option<Arc<Table>>,
+    /// Of a late table: the events table whose commits name its files.
+    pub events: Option<Arc<Table>>,
 }
 
 impl EventsTable {
@@ -39,7 +56,13 @@ impl EventsTable {
     pub fn new(table: Arc<Table>) -> Self {
         let snapshot = table.snapshot();
         let options = TableOptions::from_configuration(&snapshot.metadata.configuration);
-        EventsTable { table, schema: Arc::clone(&snapshot.schema), options }
+        EventsTable { table, schema: Arc::clone(&snapshot.schema), options, beside: Beside::default() }
+    }
+
+    /// The same with what stands beside it.
+    pub fn with(mut self, beside: Beside) -> Self {
+        self.beside = beside;
+        self
     }
 
     /// The Delta table.
@@ -50,6 +73,36 @@ impl EventsTable {
     /// The options.
     pub fn options(&self) -> &TableOptions {
         &self.options
+    }
+
+    /// The schema of the rows.
+    pub fn stored(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Where the files of late rows are written.
+    pub fn late_store(&self) -> Option<&Store> {
+        self.beside.late_store.as_ref()
+    }
+
+    /// The late table, if rows are diverted.
+    pub fn late(&self) -> Option<&Arc<Table>> {
+        self.beside.late.as_ref()
+    }
+
+    /// The events table that a late table belongs to.
+    pub fn late_of(&self) -> Option<&Arc<Table>> {
+        self.beside.events.as_ref()
+    }
+
+    async fn files(&self, pins: &Pins) -> Result<Vec<Arc<File>>> {
+        let snapshot = pins.snapshot(&self.table).await?;
+        let mut files: Vec<Arc<File>> = snapshot.files.values().cloned().collect();
+        if let Some(events) = &self.beside.events {
+            let named = Route::Late.pending(&snapshot, events, &*pins.snapshot(events).await?).await?;
+            files.extend(named.into_iter().map(|add| Arc::new(File::new(add))));
+        }
+        Ok(files)
     }
 }
 
@@ -74,8 +127,7 @@ impl TableProvider for EventsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let snapshot = Pins::of(state.config()).snapshot(&self.table).await?;
-        let files = snapshot.files.values().cloned().collect();
+        let files = self.files(&Pins::of(state.config())).await?;
         let scan =
             Scan { store: self.table.store(), schema: &self.schema, files, projection, filters, limit };
         Ok(scan.plan(state)?)
@@ -90,24 +142,27 @@ impl TableProvider for EventsTable {
         if op != InsertOp::Append {
             return Err(Error::not_supported("only INSERT INTO is possible, not OVERWRITE").into());
         }
-        let sink = Sink {
+        let events = EventsTable {
             table: Arc::clone(&self.table),
-            schema: nullable(&self.schema),
-            stored: self.schema(),
+            schema: self.schema(),
             options: self.options.clone(),
+            beside: self.beside.clone(),
         };
+        let sink = Sink { schema: nullable(&self.schema), events, metrics: ExecutionPlanMetricsSet::new() };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }
 
+/// The metric of an INSERT that counts rows which went to the late table.
+pub const DIVERTED: &str = "diverted";
+
 /// Writes rows and commits them once, at the end.
 #[derive(Debug)]
 struct Sink {
-    table: Arc<Table>,
+    events: EventsTable,
     /// What is taken in: NULLs everywhere, so that it is the table that refuses them, and names the column.
     schema: SchemaRef,
-    stored: SchemaRef,
-    options: TableOptions,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 fn nullable(schema: &SchemaRef) -> SchemaRef {
@@ -117,7 +172,7 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
 
 impl DisplayAs for Sink {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "table={}", self.table.name())
+        write!(f, "table={}", self.events.table.name())
     }
 }
 
@@ -127,35 +182,81 @@ impl DataSink for Sink {
         &self.schema
     }
 
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
     async fn write_all(&self, data: SendableRecordBatchStream, _: &Arc<TaskContext>) -> EngineResult<u64> {
-        let name = self.table.name();
-        append(&self.table, &self.stored, &self.options, data)
+        let name = self.events.table.name();
+        let appended = append(&self.events, data)
             .await
-            .map_err(|e| DataFusionError::from(e.context(format!("table '{name}'"))))
+            .map_err(|e| DataFusionError::from(e.context(format!("table '{name}'"))))?;
+        MetricBuilder::new(&self.metrics).global_counter(DIVERTED).add(appended.late as usize);
+        Ok(appended.rows)
     }
 }
 
+/// What an append has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Rows that are stored.
+    pub rows: u64,
+    /// Rows that went to the late table.
+    pub late: u64,
+}
+
+/// Times that a commit is planned again after losing to another.
+const TRIES: usize = 20;
+
 /// Appends rows in one commit.
-pub async fn append(
-    table: &Table,
-    schema: &SchemaRef,
-    options: &TableOptions,
-    mut rows: SendableRecordBatchStream,
-) -> Result<u64> {
-    let mut change = Change::new(CommitKind::Append, "WRITE", &*table.update().await?);
-    let mut writer = FileWriter::new(table.store(), Arc::clone(schema), None);
-    let check = TimeCheck::new(options, schema);
-    while let Some(batch) = rows.next().await {
-        let batch = conform(&batch?, schema)?;
-        check.check(&batch)?;
-        writer.write(&batch).await?;
+pub async fn append(events: &EventsTable, mut rows: SendableRecordBatchStream) -> Result<Appended> {
+    let table = &events.table;
+    let planned = table.update().await?;
+    let mut writer = EventWriter::new(events, &planned);
+    let check = TimeCheck::new(&events.options, &events.schema);
+    let written = async {
+        while let Some(batch) = rows.next().await {
+            let batch = conform(&batch?, &events.schema)?;
+            check.check(&batch)?;
+            writer.write(&batch).await?;
+        }
+        Ok(())
+    };
+    if let Err(e) = written.await {
+        writer.abandon().await;
+        return Err(e);
     }
-    let rows = writer.rows();
-    change.adds = writer.finish().await?;
-    if rows > 0 {
-        table.commit(&change).await?;
+    let mut divided = writer.finish().await?;
+    if divided.rows() + divided.late_rows() > 0 {
+        commit(table, &planned, &mut divided).await?;
     }
-    Ok(rows)
+    if let (Some(late), true) = (events.late(), divided.late_rows() > 0)
+        && let Err(e) = Route::Late.follow(table, late).await
+    {
+        // They are visible by the commit; whoever follows next adds them.
+        tracing::warn!(table = table.name(), error = %e, "could not add late rows to their table yet");
+    }
+    Ok(Appended { rows: divided.rows(), late: divided.late_rows() })
+}
+
+/// Commits; again where the watermark or the options have changed meanwhile.
+async fn commit(table: &Table, planned: &Snapshot, divided: &mut Divided) -> Result<()> {
+    let mut change = Change::new(CommitKind::Append, "WRITE", planned);
+    let mut lost = None;
+    for _ in 0..TRIES {
+        let now = if lost.is_none() { Arc::new(planned.clone()) } else { table.update().await? };
+        if now.metadata.id != planned.metadata.id || now.schema != planned.schema {
+            lost = Some(Error::conflict("its columns were altered meanwhile, or it was made again"));
+            break;
+        }
+        divided.plan(&mut change, &now).await?;
+        match table.commit(&change).await {
+            Err(e) if e.kind() == Kind::Conflict => lost = Some(e),
+            done => return done.map(|_| ()),
+        }
+    }
+    divided.discard().await;
+    Err(lost.unwrap_or_else(|| Error::internal("no try was made")))
 }
 
 /// Refuses events that lie too far ahead: one wrong clock must not move the watermark.

@@ -7,7 +7,9 @@
 //! | [`events`] | tables with rows of their own |
 //! | [`leaderboard`] | snapshot views |
 //! | [`external`] | tables elsewhere |
+//! | [`outbox`] | files that one table's commits name for another |
 //! | [`dead_letters`] | the side table of bad input |
+//! | [`late`] | rows that come after the watermark, and where they go |
 //! | [`audit`](mod@audit) | the table function of that name |
 //! | [`jobs`] | the system table of long work |
 //! | [`rollups`] | the system table of materialized views |
@@ -20,8 +22,10 @@ pub mod dead_letters;
 pub mod events;
 pub mod external;
 pub mod jobs;
+pub mod late;
 pub mod leaderboard;
 pub mod options;
+pub mod outbox;
 pub mod rollups;
 pub mod schemas;
 pub mod sources;

@@ -81,8 +81,33 @@ pub mod keys {
     pub const RETENTION: &str = "toplake.retention";
     /// See [`super::TableOptions`].
     pub const ARCHIVE: &str = "toplake.archive";
+    /// See [`super::TableOptions`].
+    pub const LATE: &str = "toplake.late";
+    /// Of a late table: the name of the events table that it belongs to.
+    pub const LATE_OF: &str = "toplake.late_of";
     /// Seconds between refreshes of a materialized view.
     pub const REFRESH_EVERY: &str = "toplake.refresh_every";
+}
+
+/// What becomes of rows that the watermark has passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Late {
+    /// They are stored like all others.
+    #[default]
+    Accept,
+    /// They go to the late table.
+    Divert,
+}
+
+impl Late {
+    fn from_sql(value: &str) -> Result<Self> {
+        match value.to_lowercase().as_str() {
+            "accept" => Ok(Late::Accept),
+            "divert" => Ok(Late::Divert),
+            _ => Err(Error::invalid_input(format!("late is '{value}'"))
+                .with_hint("it may be 'accept' or 'divert'")),
+        }
+    }
 }
 
 /// Options of an events table. Durations are microseconds.
@@ -94,6 +119,8 @@ pub struct TableOptions {
     pub allowed_lateness: i64,
     /// How far ahead of the clock an event may lie before it is bad input (`1 hour`).
     pub max_future: i64,
+    /// What becomes of rows that the watermark has passed.
+    pub late: Late,
     /// How far behind the watermark events are kept; for ever if `None`.
     pub retention: Option<i64>,
     /// The address of the Delta table that takes in events which are past their retention.
@@ -106,6 +133,7 @@ impl Default for TableOptions {
             time_column: None,
             allowed_lateness: DEFAULT_LATENESS,
             max_future: 3_600_000_000,
+            late: Late::Accept,
             retention: None,
             archive: None,
         }
@@ -117,30 +145,61 @@ impl TableOptions {
     pub fn from_sql(options: &BTreeMap<String, String>) -> Result<Self> {
         let mut read = TableOptions::default();
         for (key, value) in options {
-            match key.as_str() {
-                "time_column" => read.time_column = Some(value.clone()),
-                "allowed_lateness" => read.allowed_lateness = micros(key, value)?,
-                "max_future" => read.max_future = micros(key, value)?,
-                "retention" => read.retention = Some(micros(key, value)?),
-                "archive" => read.archive = Some(archive_address(value)?),
-                _ => {
-                    return Err(unknown(
-                        key,
-                        "time_column, allowed_lateness, max_future, retention, archive",
-                    ));
-                }
-            }
+            read.set(key, Some(value))?;
         }
         if read.time_column.is_none()
             && let Some(key) = options.keys().find(|k| *k != "time_column")
         {
             return Err(Error::invalid_input(format!("{key} needs a time_column")));
         }
-        if read.archive.is_some() && read.retention.is_none() {
+        read.checked()
+    }
+
+    /// These with others; `None` is the default. An unknown key, and one that cannot change, is an error.
+    pub fn altered(&self, options: &BTreeMap<String, Option<String>>) -> Result<Self> {
+        let mut altered = self.clone();
+        for (key, value) in options {
+            if key == "time_column" {
+                return Err(Error::not_supported("time_column cannot be altered").with_hint(
+                    "rollups, the watermark and retention go by it; INSERT the rows into a new table",
+                ));
+            }
+            altered.set(key, value.as_deref())?;
+            if self.time_column.is_none() {
+                return Err(Error::invalid_input(format!("{key} needs a time_column")));
+            }
+        }
+        altered.checked()
+    }
+
+    /// Sets one option, or gives it its default.
+    fn set(&mut self, key: &str, value: Option<&str>) -> Result<()> {
+        let defaults = TableOptions::default();
+        let time = |otherwise| value.map_or(Ok(otherwise), |value| micros(key, value));
+        match key {
+            "time_column" => self.time_column = value.map(str::to_owned),
+            "allowed_lateness" => self.allowed_lateness = time(defaults.allowed_lateness)?,
+            "max_future" => self.max_future = time(defaults.max_future)?,
+            "late" => self.late = value.map_or(Ok(defaults.late), Late::from_sql)?,
+            "retention" => self.retention = value.map(|value| micros(key, value)).transpose()?,
+            "archive" => self.archive = value.map(archive_address).transpose()?,
+            _ => {
+                return Err(unknown(
+                    key,
+                    "time_column, allowed_lateness, max_future, late, retention, archive",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What needs another option has it.
+    fn checked(self) -> Result<Self> {
+        if self.archive.is_some() && self.retention.is_none() {
             return Err(Error::invalid_input("archive needs a retention")
                 .with_hint("retention = '90 days' says how long events stay before they are archived"));
         }
-        Ok(read)
+        Ok(self)
     }
 
     /// Reads a Delta configuration.
@@ -152,8 +211,25 @@ impl TableOptions {
             time_column: configuration.get(keys::TIME_COLUMN).cloned(),
             allowed_lateness: number(keys::ALLOWED_LATENESS, defaults.allowed_lateness),
             max_future: number(keys::MAX_FUTURE, defaults.max_future),
+            late: match configuration.get(keys::LATE).map(String::as_str) {
+                Some("divert") => Late::Divert,
+                _ => Late::Accept,
+            },
             retention: configuration.get(keys::RETENTION).and_then(|v| v.parse().ok()),
             archive: configuration.get(keys::ARCHIVE).cloned(),
+        }
+    }
+
+    /// Puts these into a Delta configuration, in the place of those that are there.
+    pub fn write(&self, configuration: &mut BTreeMap<String, String>) {
+        for key in [keys::ALLOWED_LATENESS, keys::MAX_FUTURE, keys::LATE, keys::RETENTION, keys::ARCHIVE] {
+            configuration.remove(key);
+        }
+        configuration.extend(self.to_configuration());
+        if self.time_column.is_none()
+            && let Some(retention) = self.retention
+        {
+            configuration.insert(keys::RETENTION.to_owned(), retention.to_string());
         }
     }
 
@@ -164,6 +240,9 @@ impl TableOptions {
             configuration.push((keys::TIME_COLUMN.to_owned(), column.clone()));
             configuration.push((keys::ALLOWED_LATENESS.to_owned(), self.allowed_lateness.to_string()));
             configuration.push((keys::MAX_FUTURE.to_owned(), self.max_future.to_string()));
+            if self.late == Late::Divert {
+                configuration.push((keys::LATE.to_owned(), "divert".to_owned()));
+            }
             configuration
                 .extend(self.retention.map(|micros| (keys::RETENTION.to_owned(), micros.to_string())));
             configuration.extend(self.archive.clone().map(|url| (keys::ARCHIVE.to_owned(), url)));

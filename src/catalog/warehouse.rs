@@ -15,11 +15,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 
-use super::dead_letters::{self, DeadLetters};
-use super::events::EventsTable;
+use super::dead_letters::DeadLetters;
+use super::events::{Beside, EventsTable};
 use super::jobs::Jobs;
+use super::late;
 use super::leaderboard::LeaderboardTable;
-use super::options::{ObjectKind, keys};
+use super::options::{Late, ObjectKind, keys};
 use crate::error::{Error, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
@@ -252,7 +253,7 @@ impl Warehouse {
         let zone = configuration.get(keys::TIME_ZONE).map(String::as_str);
         let context = |e: Error| e.context(format!("'{name}'"));
         Ok(match ObjectKind::of(configuration) {
-            ObjectKind::Table => Object::Table(Arc::new(EventsTable::new(Arc::clone(table)))),
+            ObjectKind::Table => Object::Table(Arc::new(self.events_table(name, table, snapshot).await?)),
             ObjectKind::Leaderboard => {
                 Object::Leaderboard(Arc::new(LeaderboardTable::new(Arc::clone(table), sql(), statement())))
             }
@@ -278,6 +279,27 @@ impl Warehouse {
                 Object::External(super::external::open(&self.planner(zone)?, &sql()).await.map_err(context)?)
             }
         })
+    }
+
+    /// A table with rows of its own, and what stands beside it.
+    async fn events_table(
+        self: &Arc<Self>,
+        name: &str,
+        table: &Arc<Table>,
+        snapshot: &Snapshot,
+    ) -> Result<EventsTable> {
+        let events = EventsTable::new(Arc::clone(table));
+        let mut beside = Beside::default();
+        if let Some(of) = late::events_of(snapshot) {
+            // Dropped or not: what its log names is visible.
+            beside.events = self.entry(of).await?.map(|entry| Arc::clone(&entry.table));
+        } else if events.options().time_column.is_some() {
+            beside.late_store = Some(self.store.child(&folder_of_name(&late::name_of(name))));
+            if events.options().late == Late::Divert {
+                beside.late = Some(self.late_table(name, &snapshot.schema, events.options()).await?);
+            }
+        }
+        Ok(events.with(beside))
     }
 
     /// Plans a query over what is in the warehouse, in a time zone that was frozen.
@@ -311,6 +333,10 @@ impl Warehouse {
             return Err(refuse(format!("it reads {} tables or views, not one", scanned.len())));
         };
         match self.require(name).await? {
+            Object::Table(events) if events.late_of().is_some() => {
+                Err(refuse(format!("'{name}' has the late rows of another table"))
+                    .with_hint("use a view, or refresh_mode = 'snapshot'"))
+            }
             Object::Table(events) => match &events.options().time_column {
                 Some(column) => {
                     Ok(Source::Events { table: Arc::clone(events.table()), time_column: column.clone() })
@@ -373,6 +399,8 @@ impl Warehouse {
     pub async fn drop(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry =
             self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
+        // What it names for other tables stays there.
+        self.follow(&entry.table).await?;
         let snapshot = entry.table.update().await?;
         let mut metadata = snapshot.metadata.as_ref().clone();
         metadata.configuration.insert(keys::DROPPED.to_owned(), "true".to_owned());
@@ -438,13 +466,12 @@ impl Warehouse {
         }
     }
 
-    /// Side-table files that the events tables' commits name and that no follower has added yet.
-    pub async fn events_tables(self: &Arc<Self>) -> Result<Vec<Arc<Table>>> {
+    /// The tables with rows of their own.
+    pub async fn tables(self: &Arc<Self>) -> Result<Vec<Arc<Table>>> {
         let mut tables = vec![];
         for name in self.list().await? {
             if let Some(table) = self.table(&name).await?
                 && ObjectKind::of(&table.snapshot().metadata.configuration) == ObjectKind::Table
-                && table.snapshot().position(dead_letters::MARK).is_some()
             {
                 tables.push(table);
             }

@@ -14,15 +14,16 @@ use super::map::Mapper;
 use super::outbox::Outbox;
 use super::progress::Progress;
 use super::{Options, Summary};
-use crate::catalog::dead_letters::{self, MARK};
 use crate::catalog::events::EventsTable;
+use crate::catalog::late::{Divided, EventWriter};
+use crate::catalog::outbox::Route;
 use crate::catalog::warehouse::Object;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::{Change, Position};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
-use crate::lake::writer::{FileWriter, discard};
+use crate::lake::writer::discard;
 use crate::session::Engine;
 
 /// Times in a row that a file is begun again although it is where it was.
@@ -89,7 +90,7 @@ pub(super) struct Load<'a> {
 
 /// What is written for the next commit.
 struct Segment {
-    rows: FileWriter,
+    rows: EventWriter,
     dead: Outbox,
     lines: u64,
     dead_lines: u64,
@@ -212,7 +213,7 @@ impl Load<'_> {
         let table = attempt.events.table();
         let letters = self.engine.warehouse().dead_letters();
         Segment {
-            rows: FileWriter::new(table.store(), attempt.events.schema(), None),
+            rows: EventWriter::new(&attempt.events, &attempt.planned),
             dead: Outbox::new(letters, table.name(), &attempt.file.url),
             lines: 0,
             dead_lines: 0,
@@ -223,26 +224,27 @@ impl Load<'_> {
     /// Commits a segment, which consumes the file up to `to`. On a conflict nothing of it is left.
     async fn commit(&mut self, attempt: &mut Attempt<'_>, segment: Segment, to: i64) -> Result<()> {
         let Segment { rows, dead, lines, dead_lines, .. } = segment;
-        let stored = rows.rows();
         let mut change = Change::new(CommitKind::Append, "INGEST", &attempt.planned);
-        change.adds = rows.finish().await?;
+        let mut divided = rows.finish().await?;
         let dead = dead.finish().await?;
-        change.outbox = dead_letters::outbox(dead.clone());
+        Route::DeadLetters.name_in(&mut change, &dead);
         let table = Arc::clone(attempt.events.table());
-        let committed = commit(&table, attempt, &mut change, to).await;
+        let committed = commit(&table, attempt, &mut change, &mut divided, to).await;
         match committed {
             Ok(()) => {
                 self.breaker.settle();
+                let (stored, late) = (divided.rows(), divided.late_rows());
                 self.summary.commits += 1;
                 self.summary.rows += stored;
+                self.summary.late += late;
                 self.summary.dead += dead_lines;
-                self.summary.filtered += lines - dead_lines - stored;
+                self.summary.filtered += lines - dead_lines - stored - late;
                 Ok(())
             }
             Err(e) => {
                 // After any other error the commit may have happened: its files stay.
                 if e.kind() == Kind::Conflict {
-                    discard(table.store(), &change.adds).await;
+                    divided.discard().await;
                     discard(self.engine.warehouse().dead_letters().store(), &dead).await;
                 }
                 Err(e)
@@ -251,8 +253,14 @@ impl Load<'_> {
     }
 }
 
-/// Commits. Another file's commit that only counted on the outbox is no reason to read this one again.
-async fn commit(table: &Table, attempt: &mut Attempt<'_>, change: &mut Change, to: i64) -> Result<()> {
+/// Commits. That the watermark has passed some of the rows meanwhile is no reason to read the file again.
+async fn commit(
+    table: &Table,
+    attempt: &mut Attempt<'_>,
+    change: &mut Change,
+    divided: &mut Divided,
+    to: i64,
+) -> Result<()> {
     let mut now = table.snapshot();
     for _ in 0..TRIES {
         if now.metadata != attempt.planned.metadata || Stands::of(&now, attempt.file)? != attempt.stands {
@@ -261,16 +269,8 @@ async fn commit(table: &Table, attempt: &mut Attempt<'_>, change: &mut Change, t
                 table.name()
             )));
         }
-        change.planned_at = now.version;
+        divided.plan(change, &now).await?;
         change.positions = attempt.stands.moves(attempt.file, to);
-        if !change.outbox.is_empty() {
-            let marked = now.position(MARK);
-            change.positions.push(Position {
-                app: MARK.to_owned(),
-                from: marked,
-                to: marked.unwrap_or_default() + 1,
-            });
-        }
         attempt.planned = Arc::clone(&now);
         match table.commit(change).await {
             Ok(_) => {

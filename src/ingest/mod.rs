@@ -5,7 +5,8 @@
 //! the first one stands where the work began, so whatever happens (the command runs again, runs twice at the same time,
 //! is killed at any instruction) each line is consumed by one commit. A file that is consumed whole stands at
 //! `i64::MAX` and is skipped from then on; one that was interrupted is resumed at its position; one that has changed its
-//! size since is refused. What cannot be stored goes to `toplake.dead_letters` by the same commit.
+//! size since is refused. What cannot be stored goes to `toplake.dead_letters` by the same commit, and what is late to the
+//! late table where the table diverts it.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -35,7 +36,6 @@ use self::breaker::{Breaker, MaxErrors};
 use self::files::InputFile;
 use self::load::{Load, Stands};
 use self::progress::Progress;
-use crate::catalog::dead_letters;
 use crate::error::Result;
 use crate::session::Engine;
 
@@ -50,7 +50,7 @@ pub struct Options {
     pub commit_lines: u64,
     /// Bytes read (as stored) after which a big file is committed.
     pub commit_bytes: u64,
-    /// Whether dead letters are added to their table at once; they are visible either way.
+    /// Whether dead letters and late rows are added to their tables at once; they are visible either way.
     pub follow: bool,
 }
 
@@ -75,6 +75,8 @@ pub struct Summary {
     pub skipped: u64,
     /// Rows stored.
     pub rows: u64,
+    /// Rows that came after the watermark had passed them, and went to the late table.
+    pub late: u64,
     /// Lines that went to the dead letters.
     pub dead: u64,
     /// Lines that the transform's WHERE left out.
@@ -122,12 +124,11 @@ pub async fn ingest(
     }
     load.progress.end();
     let summary = load.summary;
-    if options.follow && events.table().snapshot().position(dead_letters::MARK).is_some() {
-        let followed = engine.warehouse().dead_letters().follow(events.table()).await;
-        if let Err(e) = followed {
-            // They are visible by the events' commits; whoever follows next adds them.
-            tracing::warn!(table, error = %e, "could not add dead letters to their table yet");
-        }
+    if options.follow
+        && let Err(e) = engine.warehouse().follow(events.table()).await
+    {
+        // They are visible by the events' commits; whoever follows next adds them.
+        tracing::warn!(table, error = %e, "could not add dead letters and late rows to their tables yet");
     }
     done.map(|()| summary)
 }

@@ -7,7 +7,8 @@
 //! 2. every file it removes must be active (two compactions, or a compaction and a DELETE, cannot both win),
 //! 3. no `replace` may have come between where the work says so (folds),
 //! 4. the table must still be the one that the work was planned on, with the options that it depends on,
-//! 5. nobody has changed rows meanwhile that are about to expire: a rollup has to read them again first.
+//! 5. nobody has changed rows meanwhile that are about to expire: a rollup has to read them again first,
+//! 6. no row joins that the watermark has passed, where late rows go elsewhere.
 //!
 //! An attempt whose answer is lost is looked for by its id, at its version, before anything is tried again; until it is
 //! known what stands at that version, no other version is tried.
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Add, CommitInfo, CommitKind, Metadata, OutboxFile, Txn, format_lines};
-use super::event_times::{Seen, highest_of};
+use super::event_times::{Seen, highest_of, lowest_of};
 use super::log;
 use super::range::TimeRanges;
 use super::snapshot::{File, Snapshot};
@@ -71,12 +72,16 @@ pub struct Change {
     pub refuses_alteration: bool,
     /// Rows before this instant leave for good: a commit since `planned_at` that changed such rows makes the plan void.
     pub expires: Option<Expiry>,
+    /// Whether a row that joins and that the watermark has passed makes the plan void.
+    pub refuses_late: bool,
     /// Files that join.
     pub adds: Vec<Add>,
     /// Files that leave.
     pub removes: Vec<Arc<File>>,
     /// Positions that move.
     pub positions: Vec<Position>,
+    /// Positions that are counted up by one, wherever they stand.
+    pub counts: Vec<&'static str>,
     /// A new schema or configuration.
     pub metadata: Option<Metadata>,
     /// The buckets that a `replace` replaces.
@@ -102,9 +107,11 @@ impl Change {
             refuses_all: false,
             refuses_alteration: false,
             expires: None,
+            refuses_late: false,
             adds: vec![],
             removes: vec![],
             positions: vec![],
+            counts: vec![],
             metadata: None,
             ranges: None,
             sources: None,
@@ -131,7 +138,8 @@ impl Change {
         let mut actions = vec![Action { commit_info: Some(info), ..Default::default() }];
         actions.extend(self.metadata.clone().map(|m| Action { meta_data: Some(m), ..Default::default() }));
         let compared = self.positions.iter().map(|p| (p.app.clone(), p.to));
-        actions.extend(compared.chain(self.event_times(on)).map(|(app_id, version)| Action {
+        let counted = self.counts.iter().map(|app| ((*app).to_owned(), on.position(app).unwrap_or(0) + 1));
+        actions.extend(compared.chain(counted).chain(self.event_times(on)).map(|(app_id, version)| Action {
             txn: Some(Txn { app_id, version, last_updated: Some(now) }),
             ..Default::default()
         }));
@@ -287,6 +295,12 @@ impl Table {
                 return conflict(format!("file '{}' is not active any more", file.add.path));
             }
         }
+        if change.refuses_late
+            && let Some(watermark) = now.event_times.watermark()
+            && lowest_of(&change.adds, &now.metadata, &now.schema).is_some_and(|lowest| lowest < watermark)
+        {
+            return conflict("the watermark has passed some of the rows meanwhile".into());
+        }
         if change.planned_at == now.version {
             return Ok(());
         }
@@ -296,7 +310,7 @@ impl Table {
         if (change.refuses_alteration || change.metadata.is_some()) && now.metadata != change.planned_on {
             return conflict("its definition or options changed meanwhile".into());
         }
-        let metadata_matters = !change.adds.is_empty();
+        let metadata_matters = !change.adds.is_empty() || !change.outbox.is_empty();
         let between = self.commits(change.planned_at, now.version).await?;
         if change.refuses_replace && between.iter().any(|c| c.kind == CommitKind::Replace) {
             return conflict("buckets were replaced meanwhile".into());

@@ -274,6 +274,13 @@ pub(super) fn highest_of(adds: &[Add], metadata: &Metadata, schema: &SchemaRef) 
     stats.filter_map(|json| FileStats::parse(json, schema).highest_time_seen(column)).max()
 }
 
+/// No row of files that are about to join is earlier; `None` if nothing says.
+pub(super) fn lowest_of(adds: &[Add], metadata: &Metadata, schema: &SchemaRef) -> Option<i64> {
+    let column = metadata.configuration.get(TIME_COLUMN)?;
+    let stats = adds.iter().filter_map(|add| add.stats.as_deref());
+    stats.filter_map(|json| Some(FileStats::parse(json, schema).time_bounds(column)?.0)).min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::schema::timestamp;

@@ -16,7 +16,7 @@ use datafusion::scalar::ScalarValue;
 use super::archive::{Archive, Claim};
 use super::needed::rollups_over;
 use super::target::Rows;
-use crate::catalog::options::{TableOptions, keys};
+use crate::catalog::options::keys;
 use crate::catalog::warehouse::Warehouse;
 use crate::catalog::watermark;
 use crate::error::{Error, Kind, Result};
@@ -150,10 +150,9 @@ impl Work<'_> {
         }
         // Fold positions only grow, so they may be read before the events are.
         let on = table.update().await?;
-        let own = TableOptions::from_configuration(&on.metadata.configuration).retention;
-        let Some(retention) = self.retention.or(own) else {
+        let Some(retention) = self.retention.or(self.rows.retention(&on)) else {
             return Err(Error::invalid_input("it has no retention")
-                .with_hint("create it WITH (retention = '90 days'), or name one as the second argument"));
+                .with_hint("ALTER TABLE … SET (retention = '90 days'), or name one as the second argument"));
         };
         let newest = match self.rows.by_arrival {
             true => Some(chrono::Utc::now().timestamp_micros()),

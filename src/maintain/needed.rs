@@ -7,7 +7,6 @@ use std::sync::Arc;
 use object_store::path::Path;
 
 use super::target::Target;
-use crate::catalog::dead_letters;
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::Result;
 use crate::lake::scan::locate;
@@ -39,21 +38,22 @@ pub async fn needed_from(warehouse: &Arc<Warehouse>, target: &Target) -> Result<
             needed = needed.min(read);
         }
     }
-    if let Some(followed) = warehouse.dead_letters().followed(table).await? {
-        needed = needed.min(followed);
+    for (route, into) in warehouse.routes_from(table).await? {
+        if let Some(followed) = route.followed(table, &into).await? {
+            needed = needed.min(followed);
+        }
     }
     Ok(needed)
 }
 
-/// Files of the dead letters that commits name and that no follower has added yet.
-pub async fn files_named_in_outboxes(warehouse: &Arc<Warehouse>) -> Result<HashSet<Path>> {
-    let letters = warehouse.dead_letters();
+/// Files of a table that commits of others name and that no follower has added yet.
+pub async fn files_named_for(warehouse: &Arc<Warehouse>, table: &Table) -> Result<HashSet<Path>> {
     let mut named = HashSet::new();
-    for events in warehouse.events_tables().await? {
-        for file in letters.pending(&events).await? {
-            if file.table == dead_letters::NAME {
-                named.insert(locate(letters.store(), &file.add.path)?);
-            }
+    for (route, from) in warehouse.routes_into(table).await? {
+        // The table first, as a reader does.
+        let mine = table.update().await?;
+        for add in route.pending(&mine, &from, &*from.update().await?).await? {
+            named.insert(locate(table.store(), &add.path)?);
         }
     }
     Ok(named)

@@ -9,6 +9,7 @@ use crate::catalog::options::TableOptions;
 use crate::catalog::schemas::{PUBLIC, SYSTEM};
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Result};
+use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::rollup::view::Rollup;
 
@@ -39,6 +40,12 @@ impl Rows {
     pub fn of(table: &Arc<Table>) -> Self {
         let options = TableOptions::from_configuration(&table.snapshot().metadata.configuration);
         Rows { table: Arc::clone(table), time_column: options.time_column, by_arrival: false }
+    }
+
+    /// How long its rows stay at one version; for ever if `None`.
+    pub fn retention(&self, on: &Snapshot) -> Option<i64> {
+        let own = TableOptions::from_configuration(&on.metadata.configuration).retention;
+        own.or(self.by_arrival.then_some(dead_letters::RETENTION))
     }
 
     /// The dead letters.

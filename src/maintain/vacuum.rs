@@ -13,9 +13,8 @@ use futures::TryStreamExt;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::needed::{files_named_in_outboxes, needed_from};
+use super::needed::{files_named_for, needed_from};
 use super::target::{Rows, Target};
-use crate::catalog::dead_letters;
 use crate::catalog::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
@@ -95,10 +94,8 @@ pub async fn vacuum(
 ) -> Result<Vacuumed> {
     let table = target.table();
     let context = |e: Error| e.context(format!("table '{}'", table.name()));
-    if table.snapshot().position(dead_letters::MARK).is_some() {
-        // What is followed need not be kept.
-        warehouse.dead_letters().follow(table).await.map_err(context)?;
-    }
+    // What is followed need not be kept.
+    warehouse.follow(table).await.map_err(context)?;
     let work = Work { warehouse, target, horizon: horizon.unwrap_or_else(|| Horizon::of(&table.snapshot())) };
     work.run(full).await.map_err(context)
 }
@@ -201,9 +198,7 @@ impl Work<'_> {
                 known.insert(locate(table.store(), &file.add.path)?);
             }
         }
-        if table.store().prefix() == self.warehouse.dead_letters().store().prefix() {
-            known.extend(files_named_in_outboxes(self.warehouse).await?);
-        }
+        known.extend(files_named_for(self.warehouse, table).await?);
         let dead: Vec<Path> =
             listed.into_iter().map(|meta| meta.location).filter(|path| !known.contains(path)).collect();
         let count = dead.len();

@@ -162,13 +162,20 @@ impl Core {
         }
     }
 
+    /// Tells the client what there is to know besides.
+    pub(super) fn notice(&mut self, notice: Option<String>) {
+        if let Some(text) = notice {
+            self.writer.put(Failure::notice(text).into_message());
+        }
+    }
+
     fn warn(&mut self, warning: Failure) {
         self.writer.put(warning.into_message());
     }
 }
 
 fn done(tag: &str) -> Outcome {
-    Outcome::Done { tag: tag.to_owned(), rows: None }
+    Outcome::done(tag)
 }
 
 /// One value for each column and row, by columns.

@@ -31,6 +31,8 @@ pub(super) enum Severity {
     Fatal,
     /// The statement went on, and its user should know.
     Warning,
+    /// The statement did what it should, and there is more to say.
+    Notice,
 }
 
 impl Severity {
@@ -39,12 +41,14 @@ impl Severity {
             Severity::Error => "ERROR",
             Severity::Fatal => "FATAL",
             Severity::Warning => "WARNING",
+            Severity::Notice => "NOTICE",
         }
     }
 }
 
 /// The SQLSTATEs of the front end itself; those of the engine come from [`crate::error::Kind`].
 pub(super) mod state {
+    pub(in crate::pg) const SUCCESS: &str = "00000";
     pub(in crate::pg) const WARNING: &str = "01000";
     pub(in crate::pg) const NOT_SUPPORTED: &str = "0A000";
     pub(in crate::pg) const PROTOCOL_VIOLATION: &str = "08P01";
@@ -83,6 +87,11 @@ impl Failure {
         Failure { severity: Severity::Warning, ..Failure::new(sqlstate, message) }
     }
 
+    /// Something that the client may want to know.
+    pub(super) fn notice(message: impl Into<String>) -> Self {
+        Failure { severity: Severity::Notice, ..Failure::new(state::SUCCESS, message) }
+    }
+
     /// A message that does not follow the protocol: nothing that comes after it can be trusted.
     pub(super) fn protocol(message: impl Into<String>) -> Self {
         Failure::fatal(state::PROTOCOL_VIOLATION, message)
@@ -112,7 +121,7 @@ impl Failure {
         self
     }
 
-    /// The message to send: an `ErrorResponse`, or a `NoticeResponse` for a warning.
+    /// The message to send: an `ErrorResponse`, or a `NoticeResponse` for a warning or notice.
     pub(super) fn into_message(self) -> Backend {
         let mut fields = vec![
             (b'S', self.severity.name().to_owned()),
@@ -128,7 +137,7 @@ impl Failure {
             fields.push((b'P', position.to_string()));
         }
         match self.severity {
-            Severity::Warning => Backend::NoticeResponse(NoticeResponse::new(fields)),
+            Severity::Warning | Severity::Notice => Backend::NoticeResponse(NoticeResponse::new(fields)),
             _ => Backend::ErrorResponse(ErrorResponse::new(fields)),
         }
     }

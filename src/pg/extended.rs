@@ -196,7 +196,8 @@ impl Core {
             State::New => {
                 let (values, formats) = (std::mem::take(&mut portal.values), portal.formats.clone());
                 match self.execute(statement, &values).await? {
-                    Outcome::Done { tag, rows } => {
+                    Outcome::Done { tag, rows, notice } => {
+                        self.notice(notice);
                         self.complete(&tag, rows);
                         self.put_back(&name, State::Ended(tag));
                         self.deadline = None;

@@ -26,7 +26,10 @@ impl Core {
     /// Runs a statement and sends all that it gives.
     pub(super) async fn simple(&mut self, statement: &Statement) -> Result<(), Stop> {
         match self.execute(statement, &[]).await? {
-            Outcome::Done { tag, rows } => self.complete(&tag, rows),
+            Outcome::Done { tag, rows, notice } => {
+                self.notice(notice);
+                self.complete(&tag, rows);
+            }
             Outcome::Rows { tag, stream } => {
                 let schema = stream.schema();
                 let formats = Formats::default();

@@ -82,6 +82,11 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
+    /// Whether there is a value at a place.
+    pub(super) fn has(&self, place: usize) -> bool {
+        self.values.len() > place
+    }
+
     /// The text at a place; `None` where it was left out.
     pub(super) fn optional_text(&self, place: usize) -> Option<&str> {
         self.values.get(place).and_then(|v| v.try_as_str().flatten())

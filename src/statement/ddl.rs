@@ -14,7 +14,8 @@ use datafusion::sql::sqlparser::ast::{
 use super::parse::{normal, object_name};
 use super::run::{Outcome, Session};
 use crate::catalog::events::append;
-use crate::catalog::options::{ObjectKind, RefreshMode, TableOptions, ViewOptions, keys};
+use crate::catalog::late;
+use crate::catalog::options::{Late, ObjectKind, RefreshMode, TableOptions, ViewOptions, keys};
 use crate::catalog::warehouse::{Object, tables_of, view_configuration};
 use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
@@ -72,6 +73,10 @@ impl Session {
             other => return Err(Error::internal(format!("CREATE TABLE was planned as {}", other.display()))),
         };
         let schema = with_time_column(storable_schema(plan.schema().as_arrow())?.as_ref(), &options)?;
+        if options.late == Late::Divert && self.warehouse.table(&name).await?.is_none() {
+            // First, so that a table of that name is an error and no half of the work.
+            self.warehouse.late_table(&name, &Arc::new(schema.clone()), &options).await?;
+        }
         let new = NewTable { schema, configuration: options.to_configuration(), description: None };
         if !self.warehouse.create(&name, &new).await? {
             return exists(&name, create.if_not_exists, "CREATE TABLE");
@@ -84,14 +89,12 @@ impl Session {
             let physical = state.create_physical_plan(&plan).await?;
             let rows = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
             match self.warehouse.require(&name).await? {
-                Object::Table(events) => {
-                    append(events.table(), &events.table().snapshot().schema, &options, rows).await
-                }
+                Object::Table(events) => append(&events, rows).await,
                 other => Err(Error::conflict(format!("'{name}' has become {}", other.kind().with_article()))),
             }
         };
         match filled.await {
-            Ok(rows) => Ok(Outcome::Done { tag: "SELECT".into(), rows: Some(rows) }),
+            Ok(appended) => Ok(Outcome::counted("SELECT", appended.rows)),
             Err(e) => {
                 self.warehouse.drop(&name).await?;
                 Err(e.context(format!("table '{name}'")))
@@ -156,7 +159,7 @@ impl Session {
             && let Some(Object::Rollup(there)) = self.warehouse.get(&name).await?
         {
             let rows = self.replace_rollup(there.rollup(), definition, source, &new).await?;
-            return Ok(Outcome::Done { tag: "SELECT".into(), rows: Some(rows) });
+            return Ok(Outcome::counted("SELECT", rows));
         }
         if !self.make(&name, new, create.or_replace, create.if_not_exists, kind).await? {
             return Ok(Outcome::done(TAG));
@@ -169,7 +172,7 @@ impl Session {
             other => Err(Error::conflict(format!("'{name}' has become {}", other.kind().with_article()))),
         };
         match filled {
-            Ok(rows) => Ok(Outcome::Done { tag: "SELECT".into(), rows: Some(rows) }),
+            Ok(rows) => Ok(Outcome::counted("SELECT", rows)),
             Err(e) => {
                 // A view that could not be filled would be there and wrong.
                 self.warehouse.drop(&name).await?;
@@ -271,6 +274,13 @@ impl Session {
             return Err(Error::wrong_object_type(format!("'{name}' is {}", kind.with_article())).with_hint(
                 format!("DROP {} {name}", kind.sql_name().trim_start_matches("external ").to_uppercase()),
             ));
+        }
+        if let Some(events) = late::events_of(&table.snapshot())
+            && let Some(Object::Table(of)) = self.warehouse.get(events).await?
+            && of.late().is_some()
+        {
+            return Err(Error::dependent_objects(format!("late rows of '{events}' go to '{name}'"))
+                .with_hint(format!("ALTER TABLE {events} SET (late = 'accept') first")));
         }
         let dependents = self.warehouse.dependents(name).await?;
         if !dependents.is_empty() && !cascade {

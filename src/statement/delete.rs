@@ -23,13 +23,13 @@ impl Session {
         let provider = source_as_provider(&statement.target)?;
         let any = provider.as_ref() as &dyn Any;
         let (rows, holders) = if let Some(events) = any.downcast_ref::<EventsTable>() {
+            // Rows that are named for it but not added yet have to go too.
+            self.warehouse.catch_up(events.table()).await?;
             (Rows::of(events.table()), self.holders_of_expired(events.table()).await?)
         } else if any.is::<DeadLetters>() {
-            // Those that are named but not added yet are visible, and have to go too.
-            for events in self.warehouse.events_tables().await? {
-                self.warehouse.dead_letters().follow(&events).await?;
-            }
-            (Rows::dead_letters(&self.warehouse).await?, None)
+            let rows = Rows::dead_letters(&self.warehouse).await?;
+            self.warehouse.catch_up(&rows.table).await?;
+            (rows, None)
         } else {
             return Err(Error::wrong_object_type(format!("'{name}' has no rows of its own to delete"))
                 .with_hint("delete from the tables that it is made from"));
@@ -47,7 +47,7 @@ impl Session {
         let deleted = delete(&rows, &condition, holders.as_deref(), state)
             .await
             .map_err(|e| e.context(format!("table '{name}'")))?;
-        Ok(Outcome::Done { tag: "DELETE".into(), rows: Some(deleted) })
+        Ok(Outcome::counted("DELETE", deleted))
     }
 
     /// What still has rows of a table that are past their retention.

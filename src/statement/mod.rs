@@ -6,15 +6,17 @@
 //! | [`variables`] | `:'name'` in a script |
 //! | [`parse`](mod@parse) | a statement's text into what it says |
 //! | [`ddl`] | CREATE, DROP |
+//! | [`alter`] | ALTER TABLE of options |
 //! | `call` | CALL: which procedure, with which values |
 //! | `procedures` | what CALL knows |
 //! | `completeness` | require_complete |
 //! | `recompute` | recompute and repair |
 //! | `replace` | CREATE OR REPLACE of a rollup |
-//! | `upkeep` | compact and expire, VACUUM |
+//! | `upkeep` | compact, accept_late and expire, VACUUM |
 //! | `delete` | DELETE |
 //! | [`run`] | everything else, and which is which |
 
+pub mod alter;
 mod call;
 mod completeness;
 pub mod ddl;

@@ -4,6 +4,7 @@ use datafusion::sql::parser::{DFParserBuilder, Statement as EngineStatement};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
+use super::alter::AlterTable;
 use super::split::{Item, split, words};
 use crate::error::{Error, Result};
 
@@ -12,6 +13,8 @@ use crate::error::{Error, Result};
 pub enum Statement {
     /// `REFRESH MATERIALIZED VIEW name`
     Refresh(String),
+    /// `ALTER TABLE name SET (…)` or `RESET (…)`
+    Alter(AlterTable),
     /// What DataFusion's parser knows.
     Engine(Box<EngineStatement>),
 }
@@ -46,6 +49,9 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
     let words = words(sql);
     if words.first().is_some_and(|w| w.is("refresh")) {
         return refresh(&words);
+    }
+    if let Some(alter) = AlterTable::read(&words) {
+        return alter.map(Statement::Alter);
     }
     let parsed = DFParserBuilder::new(sql)
         .with_dialect(&PostgreSqlDialect {})

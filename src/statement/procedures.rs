@@ -15,6 +15,13 @@ const TO: Parameter = Parameter { name: "to", takes: Takes::Instant };
 /// All of them, by name.
 pub(super) static PROCEDURES: &[Procedure] = &[
     Procedure {
+        name: "accept_late",
+        parameters: &[TABLE, FROM, TO],
+        optional: 2,
+        result: &[("table", DataType::Utf8View), ("rows", DataType::Int64)],
+        run: |session, arguments| session.accept_late(arguments).boxed(),
+    },
+    Procedure {
         name: "compact",
         parameters: &[TABLE],
         optional: 0,

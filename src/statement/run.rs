@@ -16,6 +16,8 @@ use futures::TryStreamExt;
 
 use super::call::Call;
 use super::parse::{Parsed, Statement, parse};
+use crate::catalog::events::DIVERTED;
+use crate::catalog::late;
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
@@ -57,13 +59,20 @@ pub enum Outcome {
         tag: String,
         /// How many rows it wrote, where it counts them.
         rows: Option<u64>,
+        /// What there is to know besides.
+        notice: Option<String>,
     },
 }
 
 impl Outcome {
     /// A command that does not count rows.
     pub fn done(tag: &str) -> Self {
-        Outcome::Done { tag: tag.to_owned(), rows: None }
+        Outcome::Done { tag: tag.to_owned(), rows: None, notice: None }
+    }
+
+    /// A command that wrote so many rows.
+    pub fn counted(tag: &str, rows: u64) -> Self {
+        Outcome::Done { tag: tag.to_owned(), rows: Some(rows), notice: None }
     }
 }
 
@@ -129,6 +138,7 @@ impl Session {
         }
         match &parsed.statement {
             Statement::Refresh(name) => self.refresh(name).await,
+            Statement::Alter(alter) => self.alter(alter).await,
             Statement::Engine(statement) => match statement.as_ref() {
                 EngineStatement::Statement(sql) if ddl_tag(statement).is_some() => self.ddl(sql).await,
                 EngineStatement::CreateExternalTable(create) => {
@@ -188,12 +198,19 @@ impl Session {
                 Err(e) => return Err(e),
             }
         };
-        let stream = datafusion::physical_plan::execute_stream(physical, state.task_ctx())?;
-        if let LogicalPlan::Dml(DmlStatement { op, .. }) = &plan {
-            return Ok(Outcome::Done { tag: dml_tag(op).to_owned(), rows: Some(count(stream).await?) });
+        let stream = datafusion::physical_plan::execute_stream(Arc::clone(&physical), state.task_ctx())?;
+        if let LogicalPlan::Dml(DmlStatement { op, table_name, .. }) = &plan {
+            let (tag, rows) = (dml_tag(op).to_owned(), Some(count(stream).await?));
+            let diverted =
+                physical.metrics().and_then(|m| m.sum_by_name(DIVERTED)).map_or(0, |n| n.as_usize());
+            let notice = (diverted > 0).then(|| {
+                let s = if diverted == 1 { "row came" } else { "rows came" };
+                format!("{diverted} {s} late and went to '{}'", late::name_of(table_name.table()))
+            });
+            return Ok(Outcome::Done { tag, rows, notice });
         }
         if let LogicalPlan::Copy(_) = &plan {
-            return Ok(Outcome::Done { tag: "COPY".to_owned(), rows: Some(count(stream).await?) });
+            return Ok(Outcome::counted("COPY", count(stream).await?));
         }
         let tag = match &plan {
             LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => "EXPLAIN",

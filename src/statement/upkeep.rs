@@ -1,15 +1,18 @@
-//! `CALL compact`, `CALL expire`, and VACUUM.
+//! `CALL compact`, `CALL accept_late`, `CALL expire`, and VACUUM.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, StringViewArray, TimestampMicrosecondArray};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{ObjectNamePart, VacuumStatement};
 
 use super::call::Arguments;
 use super::parse::normal;
 use super::run::{Outcome, Session};
 use crate::catalog::options::micros;
+use crate::catalog::warehouse::Object;
 use crate::error::{Error, Result};
+use crate::maintain::accept::accept_late;
 use crate::maintain::compact::compact;
 use crate::maintain::expire::expire;
 use crate::maintain::target::Target;
@@ -28,6 +31,28 @@ impl Session {
             number(done.files_added),
             number(done.bytes_written),
             number(done.commits),
+        ])
+    }
+
+    /// `CALL accept_late(t [, from [, to]])`
+    pub(super) async fn accept_late(&self, arguments: &Arguments) -> Result<Vec<ArrayRef>> {
+        let name = arguments.text(0)?;
+        let Object::Table(events) = self.warehouse.require(name).await? else {
+            return Err(Error::wrong_object_type(format!("'{name}' is a view, and has no late rows")));
+        };
+        let zoned = events.options().time_column.as_ref().is_some_and(|time| {
+            let field = events.stored().field_with_name(time);
+            field.is_ok_and(|f| matches!(f.data_type(), DataType::Timestamp(_, Some(_))))
+        });
+        let instant = |place, otherwise| match arguments.has(place) {
+            true => arguments.instant(place, zoned),
+            false => Ok(otherwise),
+        };
+        let range = (instant(1, i64::MIN)?, instant(2, i64::MAX)?);
+        let rows = accept_late(&self.warehouse, &events, range, &self.ctx.state()).await?;
+        Ok(vec![
+            Arc::new(StringViewArray::from_iter_values([name])),
+            Arc::new(Int64Array::from(vec![rows as i64])),
         ])
     }
 

@@ -314,7 +314,7 @@ async fn bad_lines_say_why_and_are_kept_once_followed_or_not() {
     bench.ingest(&[&more], &Options { follow: true, ..options }).await.unwrap();
     let engine = bench.engine().await;
     let events = engine.warehouse().table("sales").await.unwrap().unwrap();
-    engine.warehouse().dead_letters().follow(&events).await.unwrap();
+    engine.warehouse().follow(&events).await.unwrap();
     assert!(table.get(&table.path("00000000000000000001.json")).await.unwrap().is_some());
     assert_eq!(bench.sql(letters).await.len(), 7);
 

@@ -13,6 +13,7 @@ mod function_reference;
 mod harness;
 mod ingest;
 mod lake;
+mod late;
 mod long_log;
 mod online_retail;
 mod pg;

@@ -168,7 +168,7 @@ async fn generated_sales_are_ranked_as_the_events_say() {
             schema.clone(),
             futures::stream::iter(batches.into_iter().map(|batch| batch.map_err(Into::into))),
         );
-        append(sales.table(), &schema, sales.options(), Box::pin(rows)).await.unwrap();
+        append(&sales, Box::pin(rows)).await.unwrap();
         run(&session, "jobs/refresh_daily.sql").await;
     }
     for (period, unit) in

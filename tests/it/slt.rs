@@ -161,6 +161,7 @@ macro_rules! corpus {
 }
 
 corpus! {
+    alter_table,
     call,
     completeness,
     create_table,
@@ -169,6 +170,7 @@ corpus! {
     errors,
     external,
     insert,
+    late,
     leaderboard,
     refresh,
     rollup,

@@ -129,7 +129,7 @@ impl Connection for TestConnection {
         if !matches!(tag, "SELECT" | "EXPLAIN") {
             let batches = frame.collect().await?;
             let rows = batches.first().filter(|_| tag == "INSERT").map(written);
-            return Ok(Outcome::Done { tag: tag.to_owned(), rows });
+            return Ok(Outcome::Done { tag: tag.to_owned(), rows, notice: None });
         }
         let stream = frame.execute_stream().await?;
         if !slow {

@@ -3,6 +3,7 @@
 mod compaction;
 mod deletion;
 mod retention;
+mod server;
 mod vacuum;
 
 use std::path::Path;

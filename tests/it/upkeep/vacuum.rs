@@ -1,7 +1,9 @@
 //! VACUUM takes what nobody needs and nothing else.
 
 use super::{FOLD, SCHEMA, active_files, assert_right, compact_all, files_in, insert, vacuum_now};
-use crate::harness::Home;
+use std::sync::Arc;
+
+use crate::harness::{Fault, Gate, Home, soon};
 use toplake::maintain::vacuum::Vacuumed;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,5 +100,39 @@ async fn dead_letters_that_are_named_only_by_the_events_stay() {
     vacuum_now(&desk, "toplake.dead_letters", true).await;
     for desk in [&desk, &home.desk().await] {
         assert_eq!(desk.value("SELECT count(*) FROM toplake.dead_letters").await, "1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollup_that_is_being_built_is_right_whatever_is_vacuumed_meanwhile() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    let (events, rollups) = SCHEMA.split_once("CREATE MATERIALIZED VIEW hourly").unwrap();
+    desk.run(events).await;
+    for n in 0..4 {
+        desk.run(&insert(n * 10, n * 10 + 10)).await;
+    }
+    let (builder, faults) = home.faulty_desk().await;
+    let gate = Gate::new();
+    // The first commit makes the table, the second is that of the build.
+    faults.on_put(
+        "hourly/_delta_log",
+        [Fault::Delay(std::time::Duration::ZERO), Fault::Pause(Arc::clone(&gate))],
+    );
+    let rollups = format!("CREATE MATERIALIZED VIEW hourly{rollups}");
+    let building = tokio::spawn(async move { builder.run(&rollups).await });
+    gate.arrived().await;
+    assert_eq!(compact_all(&desk, "sales").await.files_removed, 4);
+    desk.run(&insert(40, 50)).await;
+    vacuum_now(&desk, "sales", true).await;
+    // Whoever asks now builds it too, from what is there.
+    desk.run("REFRESH MATERIALIZED VIEW hourly").await;
+    vacuum_now(&desk, "hourly", true).await;
+    gate.release();
+    soon(building).await.unwrap();
+    for desk in [&desk, &home.desk().await] {
+        assert_right(desk, "after the build").await;
+        desk.run(FOLD).await;
+        assert_right(desk, "when all is folded").await;
     }
 }
