@@ -80,7 +80,7 @@ pub mod keys {
     /// See [`super::TableOptions`].
     pub const RETENTION: &str = "toplake.retention";
     /// See [`super::TableOptions`].
-    pub const ARCHIVE: &str = "toplake.archive";
+    pub use crate::lake::archived::ARCHIVE;
     /// See [`super::TableOptions`].
     pub const LATE: &str = "toplake.late";
     /// Of a late table: the name of the events table that it belongs to.

@@ -11,10 +11,12 @@
 //! | [`committer`] | the next version, exactly once |
 //! | [`writer`], [`scan`] | rows into files, rows out of any selection of files |
 //! | [`provider`] | such a selection as a table for the engine |
+//! | [`archived`] | rows that have left a table and that its archive has |
 //! | [`instant`] | instants as people write and read them |
 //! | [`pin`] | one version of each table for a whole statement |
 
 pub mod action;
+pub mod archived;
 pub mod checkpoint;
 pub mod committer;
 pub mod event_times;

@@ -9,15 +9,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
+use crate::lake::archived::{CLAIM, claim_of, claimed, settled};
 use crate::lake::committer::{Change, Position};
 use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::store::Store;
 use crate::lake::table::{NewTable, Table};
 use crate::lake::writer::{FileWriter, discard};
-
-/// The tag of an archive's files: `<id of the table they come from>:<number of the claim>`.
-const CLAIM: &str = "toplake.claim";
 
 /// The right to move rows, until somebody else takes it.
 #[derive(Debug, Clone)]
@@ -49,18 +47,8 @@ impl Claim {
 
     /// Whether a file of the archive is one of this table's, of a claim that was never settled.
     fn is_leftover(&self, file: &File, settled: i64) -> bool {
-        let tag = file.add.tags.as_ref().and_then(|tags| tags.get(CLAIM)?.as_deref());
-        let Some((id, number)) = tag.and_then(|tag| tag.rsplit_once(':')) else { return false };
-        id == self.table_id && number.parse::<i64>().is_ok_and(|number| number > settled)
+        claim_of(file, &self.table_id).is_some_and(|number| number > settled)
     }
-}
-
-fn claimed(id: &str) -> String {
-    format!("toplake.archive.claimed:{id}")
-}
-
-fn settled(id: &str) -> String {
-    format!("toplake.archive.settled:{id}")
 }
 
 /// The archive of a table.

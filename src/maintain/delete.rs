@@ -20,6 +20,7 @@ use futures::StreamExt;
 use super::target::Rows;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind};
+use crate::lake::archived::CLAIM;
 use crate::lake::committer::Change;
 use crate::lake::instant::shown;
 use crate::lake::pin::Pins;
@@ -227,6 +228,11 @@ impl Work<'_> {
         }
         let kept = writer.rows();
         rewritten.adds = writer.finish().await?;
+        if let Some(claim) = file.add.tags.as_ref().and_then(|tags| tags.get(CLAIM)) {
+            // In an archive the files say which rows they are.
+            let tags = rewritten.adds.iter_mut().map(|add| add.tags.get_or_insert_default());
+            tags.for_each(|tags| drop(tags.insert(CLAIM.to_owned(), claim.clone())));
+        }
         match file.stats(&snapshot.schema).rows {
             Some(rows) if rows != kept + rewritten.deleted => {
                 discard(self.rows.table.store(), &rewritten.adds).await;

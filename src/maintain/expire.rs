@@ -21,6 +21,7 @@ use crate::catalog::warehouse::Warehouse;
 use crate::catalog::watermark;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind};
+use crate::lake::archived::ARCHIVED_FROM;
 use crate::lake::committer::{Change, Expiry};
 use crate::lake::provider::Files;
 use crate::lake::snapshot::{EXPIRED_THROUGH, File, Snapshot};
@@ -111,6 +112,15 @@ impl Work<'_> {
         let mut change = Change::new(CommitKind::Expire, "EXPIRE", &plan.on);
         let mut metadata = plan.on.metadata.as_ref().clone();
         metadata.configuration.insert(EXPIRED_THROUGH.to_owned(), plan.cut.to_string());
+        // Whatever leaves without an archive is gone, and so is the whole of what one has.
+        match &held {
+            None => drop(metadata.configuration.remove(ARCHIVED_FROM)),
+            Some(_) => {
+                let before = plan.on.expired_through().unwrap_or(i64::MIN);
+                let from = metadata.configuration.entry(ARCHIVED_FROM.to_owned());
+                from.or_insert_with(|| before.to_string());
+            }
+        }
         change.metadata = Some(metadata);
         change.expires = Some(Expiry { cut: plan.cut, time_column: plan.time.clone() });
         change.positions = held.map(|claim| claim.settle(&plan.on)).unwrap_or_default();

@@ -1,14 +1,17 @@
 //! What can be maintained: a table by its name, and what its rows are.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 
 use crate::catalog::dead_letters;
-use crate::catalog::options::TableOptions;
+use crate::catalog::events::EventsTable;
+use crate::catalog::options::{TableOptions, keys};
 use crate::catalog::schemas::{PUBLIC, SYSTEM};
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Result};
+use crate::lake::archived::CLAIMED;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 use crate::rollup::view::Rollup;
@@ -75,6 +78,22 @@ impl Target {
                 other.kind().with_article()
             ))),
         }
+    }
+
+    /// Like [`Self::find`]; also an archive, which lies elsewhere. Of other tables elsewhere nobody here knows who reads
+    /// them.
+    pub async fn find_to_vacuum(warehouse: &Arc<Warehouse>, name: &str) -> Result<Self> {
+        if let Some(Object::External(provider)) = warehouse.get(name).await?
+            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<EventsTable>()
+        {
+            let snapshot = table.table().update().await?;
+            if snapshot.txns.keys().any(|app| app.starts_with(CLAIMED))
+                && snapshot.option(keys::KIND).is_none()
+            {
+                return Ok(Target::Rows(Rows::of(table.table())));
+            }
+        }
+        Self::find(warehouse, name).await
     }
 
     /// The table.

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, when}
 use serde::{Deserialize, Serialize};
 
 use super::definition::{Definition, within};
-use super::recompute::{bounds, pending, set_pending};
+use super::recompute::{add_pending, bounds};
 use super::view::{PinnedRollup, PinnedSource};
 use crate::error::{Error, Result};
 use crate::lake::action::Metadata;
@@ -107,7 +107,7 @@ impl MeasuresChange {
             };
             unknown.measures.extend(self.added.iter().cloned());
             unknown.ranges = unknown.ranges.union(&all);
-            set_pending(&mut metadata, &pending(snapshot)?.union(&all))?;
+            add_pending(&mut metadata, snapshot, &all)?;
         }
         unknown.set(&mut metadata)?;
         let mut names = dropped(snapshot)?;

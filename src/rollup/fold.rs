@@ -13,7 +13,7 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 
 use super::definition::{Definition, within};
 use super::evolution::known;
-use super::recompute::{Unit, set_pending};
+use super::recompute::Unit;
 use super::view::{PinnedRollup, PinnedSource, Reach, Rollup, Source, union};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind};
@@ -80,7 +80,14 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
     let through = pinned.source.snapshot().version;
     let definition = &pinned.rollup.definition;
     let pending = pinned.pending(Reach::Stored).await?;
-    let unit = Unit::next(pinned)?;
+    let unit = match Unit::next(pinned).await {
+        // An archive that cannot be read is no reason to leave unfolded what is new.
+        Err(e) if !pending.tail.is_empty() || !pending.dirty.is_empty() => {
+            tracing::warn!(rollup = pinned.rollup.table.name(), error = %e, "what is to be computed anew has to wait");
+            Unit::default()
+        }
+        unit => unit?,
+    };
     let dirty = pending.dirty.union(&unit.ranges);
     if pending.tail.is_empty() && dirty.is_empty() && !unit.counts && through - from < IDLE_COMMITS {
         return Ok(Folded { through: from, ..Default::default() });
@@ -94,7 +101,7 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
     change.sources = Some(lineage(&pinned.source));
     if unit.counts {
         let mut metadata = pinned.snapshot.metadata.as_ref().clone();
-        set_pending(&mut metadata, &unit.left)?;
+        unit.take_off(&mut metadata)?;
         known(&mut metadata, &pinned.snapshot, &unit.ranges)?;
         change.metadata = Some(metadata);
     }
@@ -119,12 +126,14 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
             // Rows that only moved to another file are no work that anybody asked for.
             work.rows = tailed;
         }
-        work.write(pinned.recomputed(&dirty, Reach::Stored).await?, Some("replace")).await?;
+        let mut rows = vec![pinned.source.rows(Reach::Stored).await?];
+        rows.extend(unit.archived.clone());
+        work.write(pinned.recomputed_from(union(rows)?, &dirty)?, Some("replace")).await?;
     }
     let rows = work.rows;
     change.adds = work.adds;
     commit(pinned, &change).await?;
-    Ok(Folded { rows, through, committed: true, pending: unit.left })
+    Ok(Folded { rows, through, committed: true, pending: unit.left() })
 }
 
 /// Tail rows (already in the rollup's form) that are not in these buckets, which are computed anew.

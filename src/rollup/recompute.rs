@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 
+use datafusion::logical_expr::LogicalPlan;
 use toplake_udfs::time_bucket::Bucketing;
 
 use super::view::{PinnedRollup, PinnedSource, Rollup};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
+use crate::lake::archived::{Archived, archived_from};
 use crate::lake::committer::Change;
 use crate::lake::instant::shown;
 use crate::lake::pin::Pins;
@@ -20,46 +22,74 @@ use crate::lake::snapshot::Snapshot;
 /// Option of a rollup's table: what is to be computed anew.
 const PENDING: &str = "toplake.pending";
 
+/// The same, from events that are past their retention: with the archive.
+const PENDING_ARCHIVED: &str = "toplake.pending_archived";
+
 /// Bytes of source files that one unit reads; a bucket that has more is a unit of its own.
 const UNIT: i64 = 2 << 30;
 
 /// Times a request is made again after losing to another commit.
 const TRIES: usize = 20;
 
-/// What is still to be computed anew.
-pub fn pending(snapshot: &Snapshot) -> Result<TimeRanges> {
-    let Some(json) = snapshot.option(PENDING) else { return Ok(TimeRanges::default()) };
-    serde_json::from_str(json)
-        .map_err(|e| Error::corrupt(format!("option {PENDING} is not a list of ranges: {e}")))
+/// Which events a recompute reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The events that are there.
+    Events,
+    /// Also those that are past their retention.
+    Archive,
 }
 
-/// Sets what is still to be computed anew.
-pub(super) fn set_pending(metadata: &mut Metadata, pending: &TimeRanges) -> Result<()> {
-    if pending.is_empty() {
-        metadata.configuration.remove(PENDING);
+/// What is still to be computed anew.
+pub fn pending(snapshot: &Snapshot) -> Result<TimeRanges> {
+    Ok(listed(snapshot, PENDING)?.union(&listed(snapshot, PENDING_ARCHIVED)?))
+}
+
+fn listed(snapshot: &Snapshot, option: &str) -> Result<TimeRanges> {
+    let Some(json) = snapshot.option(option) else { return Ok(TimeRanges::default()) };
+    serde_json::from_str(json)
+        .map_err(|e| Error::corrupt(format!("option {option} is not a list of ranges: {e}")))
+}
+
+fn list(metadata: &mut Metadata, option: &str, ranges: &TimeRanges) -> Result<()> {
+    if ranges.is_empty() {
+        metadata.configuration.remove(option);
         return Ok(());
     }
     let json =
-        serde_json::to_string(pending).map_err(|e| Error::internal(format!("cannot write ranges: {e}")))?;
-    metadata.configuration.insert(PENDING.to_owned(), json);
+        serde_json::to_string(ranges).map_err(|e| Error::internal(format!("cannot write ranges: {e}")))?;
+    metadata.configuration.insert(option.to_owned(), json);
     Ok(())
 }
 
+/// Adds to what is still to be computed anew from the events that are there.
+pub(super) fn add_pending(metadata: &mut Metadata, snapshot: &Snapshot, more: &TimeRanges) -> Result<()> {
+    list(metadata, PENDING, &listed(snapshot, PENDING)?.union(more))
+}
+
 /// Asks for ranges (widened to whole buckets) to be computed anew by the folds to come, and gives what that is: nothing
-/// where there are no events. Fails where events of that time are gone.
-pub async fn request(rollup: &Arc<Rollup>, wanted: &TimeRanges) -> Result<TimeRanges> {
+/// where there are no events. Fails where events of that time are gone, or not in the archive.
+pub async fn request(rollup: &Arc<Rollup>, wanted: &TimeRanges, origin: Origin) -> Result<TimeRanges> {
     let mut last = None;
     for _ in 0..TRIES {
         let pinned = rollup.pin(&Pins::default()).await?;
-        let ranges = requested(&pinned, wanted)?;
-        let before = pending(&pinned.snapshot)?;
-        let all = before.union(&ranges);
-        // A rollup that is being built is computed from the source anyway.
-        if pinned.position().is_none() || all == before {
+        let ranges = requested(&pinned, wanted, origin).await?;
+        // A rollup that is being built is computed from the source anyway, though not from an archive.
+        if pinned.position().is_none() && origin == Origin::Events {
             return Ok(ranges);
         }
+        let split = pinned.first_kept();
+        let (gone, kept) = match origin {
+            Origin::Events => (TimeRanges::default(), ranges.clone()),
+            Origin::Archive => (ranges.clipped(i64::MIN, split), ranges.at_or_after(split)),
+        };
         let mut metadata = pinned.snapshot.metadata.as_ref().clone();
-        set_pending(&mut metadata, &all)?;
+        add_pending(&mut metadata, &pinned.snapshot, &kept)?;
+        let archived = listed(&pinned.snapshot, PENDING_ARCHIVED)?.union(&gone);
+        list(&mut metadata, PENDING_ARCHIVED, &archived)?;
+        if metadata == *pinned.snapshot.metadata {
+            return Ok(ranges);
+        }
         let mut change = Change::new(CommitKind::Metadata, "RECOMPUTE", &pinned.snapshot);
         change.metadata = Some(metadata);
         match rollup.table.commit(&change).await {
@@ -72,11 +102,20 @@ pub async fn request(rollup: &Arc<Rollup>, wanted: &TimeRanges) -> Result<TimeRa
 }
 
 /// Whole buckets, no more than there are rows for; an error where events are gone.
-fn requested(pinned: &PinnedRollup, wanted: &TimeRanges) -> Result<TimeRanges> {
+async fn requested(pinned: &PinnedRollup, wanted: &TimeRanges, origin: Origin) -> Result<TimeRanges> {
     let definition = &pinned.rollup.definition;
     let ranges = definition.widen(wanted);
-    pinned.refuse_expired(&ranges)?;
-    Ok(match bounds(pinned) {
+    let mut known = bounds(pinned);
+    match origin {
+        Origin::Events => pinned.refuse_expired(&ranges)?,
+        Origin::Archive => {
+            pinned.refuse_unarchived(&ranges)?;
+            if let Some(archived) = Archived::open(pinned.source.snapshot()).await? {
+                known = hull(known, archived.bounds(definition.source_time()).map(|(bounds, _)| bounds));
+            }
+        }
+    }
+    Ok(match known {
         Some((from, to)) => definition.widen(&ranges.clipped(from, to)),
         None => ranges,
     })
@@ -88,14 +127,15 @@ pub(super) fn bounds(pinned: &PinnedRollup) -> Option<(i64, i64)> {
     let (source, time) = (pinned.source.snapshot(), pinned.rollup.definition.source_time());
     let files = pinned.snapshot.files.values().map(|f| f.stats(&pinned.snapshot.schema).time_bounds(own));
     let files = files.chain(source.files.values().map(|f| f.stats(&source.schema).time_bounds(time)));
-    let mut hull = Some((i64::MAX, i64::MIN));
-    for file in files {
-        hull = match (hull, file) {
-            (Some((from, to)), Some((lowest, highest))) => Some((from.min(lowest), to.max(highest + 1))),
-            _ => None,
-        };
-    }
-    hull
+    hull(Some((i64::MAX, i64::MIN)), files)
+}
+
+/// Bounds that have those of files in them; `None` where one does not say.
+fn hull(bounds: Option<(i64, i64)>, files: impl Iterator<Item = Option<(i64, i64)>>) -> Option<(i64, i64)> {
+    files.fold(bounds, |hull, file| match (hull, file) {
+        (Some((from, to)), Some((lowest, highest))) => Some((from.min(lowest), to.max(highest + 1))),
+        _ => None,
+    })
 }
 
 impl PinnedRollup {
@@ -119,6 +159,32 @@ impl PinnedRollup {
         ))
         .with_hint("the rollup keeps what it has of the time before; choose a later beginning"))
     }
+
+    /// The first instant from which on all events of a bucket are there.
+    fn first_kept(&self) -> i64 {
+        let cut = self.source.snapshot().expired_through();
+        cut.map_or(i64::MIN, |cut| self.rollup.definition.bucketing().end(cut - 1))
+    }
+
+    /// Fails where the range begins before what the archive of the events has all of.
+    fn refuse_unarchived(&self, ranges: &TimeRanges) -> Result<()> {
+        let events = self.source.snapshot();
+        let (Some(cut), Some((from, _))) = (events.expired_through(), ranges.iter().next()) else {
+            return Ok(());
+        };
+        let whole = archived_from(events);
+        if from >= cut || whole.is_some_and(|whole| whole <= from) {
+            return Ok(());
+        }
+        let (rollup, table) = (self.rollup.table.name(), self.source.table().name());
+        let whole = shown(whole.unwrap_or(cut));
+        Err(Error::expired(format!(
+            "'{rollup}': the range begins with the bucket of {}, and events of '{table}' before {whole} left without an \
+             archive",
+            shown(from),
+        ))
+        .with_hint("the rollup keeps what it has of the time before; choose a later beginning"))
+    }
 }
 
 /// What one fold computes anew.
@@ -126,39 +192,73 @@ impl PinnedRollup {
 pub(super) struct Unit {
     /// Whole buckets.
     pub(super) ranges: TimeRanges,
-    /// What is left after it.
-    pub(super) left: TimeRanges,
+    /// Events of these that are past their retention.
+    pub(super) archived: Option<LogicalPlan>,
+    /// What is left after it of what the events have.
+    kept: TimeRanges,
+    /// What is left after it of what needs the archive.
+    gone: TimeRanges,
     /// Whether the commit has to say so.
     pub(super) counts: bool,
 }
 
 impl Unit {
-    /// The newest unit of what is pending.
-    pub(super) fn next(pinned: &PinnedRollup) -> Result<Self> {
-        let pending = pending(&pinned.snapshot)?;
-        if pending.is_empty() {
+    /// The newest unit of what is pending; what needs the archive comes last.
+    pub(super) async fn next(pinned: &PinnedRollup) -> Result<Self> {
+        let kept = listed(&pinned.snapshot, PENDING)?;
+        let gone = listed(&pinned.snapshot, PENDING_ARCHIVED)?;
+        if kept.is_empty() && gone.is_empty() {
             return Ok(Unit::default());
         }
-        let bucketing = pinned.rollup.definition.bucketing();
-        // What has expired since it was asked for stays as it is.
-        let there = match pinned.source.snapshot().expired_through() {
-            Some(cut) => pending.at_or_after(bucketing.end(cut - 1)),
-            None => pending,
-        };
         let (source, time) = (pinned.source.snapshot(), pinned.rollup.definition.source_time());
-        let bytes = |from: i64, to: i64| -> i64 {
-            let each = source.files.values().map(|file| {
-                let share = match file.stats(&source.schema).time_bounds(time) {
-                    Some((lowest, highest)) => share((lowest, highest), (from, to)),
-                    None => 1.0,
-                };
-                (file.add.size as f64 * share) as i64
-            });
-            each.sum()
+        let bounds = source.files.values().map(|f| (f.stats(&source.schema).time_bounds(time), f.add.size));
+        let mut files: Vec<(Option<(i64, i64)>, i64)> = bounds.collect();
+        // What has expired since it was asked for stays as it is.
+        let kept = match pinned.first_kept() {
+            i64::MIN => kept,
+            first => kept.at_or_after(first),
         };
-        let ranges = newest(&there, bucketing, UNIT, bytes);
-        Ok(Unit { left: there.minus(&ranges), ranges, counts: true })
+        let bucketing = pinned.rollup.definition.bucketing();
+        if !kept.is_empty() || gone.is_empty() {
+            let ranges = newest(&kept, bucketing, UNIT, |from, to| bytes(&files, from, to));
+            let kept = kept.minus(&ranges);
+            return Ok(Unit { ranges, archived: None, kept, gone, counts: true });
+        }
+        let Some(archived) = Archived::open(source).await? else {
+            return Ok(Unit { counts: true, ..Default::default() });
+        };
+        // The same for what has left without the archive.
+        let gone = match archived_from(source) {
+            None => TimeRanges::default(),
+            Some(i64::MIN) => gone,
+            Some(whole) => gone.at_or_after(bucketing.end(whole - 1)),
+        };
+        files.extend(archived.bounds(time));
+        let ranges = newest(&gone, bucketing, UNIT, |from, to| bytes(&files, from, to));
+        let rows = archived.rows();
+        let archived = if rows.is_empty() { None } else { Some(rows.into_plan("rows")?) };
+        Ok(Unit { gone: gone.minus(&ranges), ranges, archived, kept, counts: true })
     }
+
+    /// What is left after it.
+    pub(super) fn left(&self) -> TimeRanges {
+        self.kept.union(&self.gone)
+    }
+
+    /// Takes it off what is pending.
+    pub(super) fn take_off(&self, metadata: &mut Metadata) -> Result<()> {
+        list(metadata, PENDING, &self.kept)?;
+        list(metadata, PENDING_ARCHIVED, &self.gone)
+    }
+}
+
+/// How many bytes of files lie in a range.
+fn bytes(files: &[(Option<(i64, i64)>, i64)], from: i64, to: i64) -> i64 {
+    let each = files.iter().map(|(bounds, size)| {
+        let share = bounds.map_or(1.0, |bounds| share(bounds, (from, to)));
+        (*size as f64 * share) as i64
+    });
+    each.sum()
 }
 
 /// How much of a file lies in a range, if its rows lie evenly.

@@ -355,9 +355,14 @@ impl PinnedRollup {
 
     /// The definition over the source, in these ranges (whole buckets) only.
     pub async fn recomputed(&self, ranges: &TimeRanges, reach: Reach) -> Result<LogicalPlan> {
+        self.recomputed_from(self.source.rows(reach).await?, ranges)
+    }
+
+    /// The same over these rows of the source.
+    pub fn recomputed_from(&self, rows: LogicalPlan, ranges: &TimeRanges) -> Result<LogicalPlan> {
         let definition = &self.rollup.definition;
         let inside = within(definition.source_time(), &self.source.snapshot().schema, ranges, true)?;
-        definition.over(filtered(self.source.rows(reach).await?, inside)?)
+        definition.over(filtered(rows, inside)?)
     }
 
     /// The view: one row for each bucket and key.

@@ -11,6 +11,7 @@ use crate::catalog::late;
 use crate::catalog::options::{Late, TableOptions};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
+use crate::lake::archived::ARCHIVED_FROM;
 use crate::lake::committer::Change;
 use crate::lake::snapshot::Snapshot;
 use crate::maintain::target::{Rows, Target};
@@ -118,6 +119,10 @@ impl Session {
         }
         let mut metadata = on.metadata.as_ref().clone();
         after.write(&mut metadata.configuration);
+        if after.archive != before.archive {
+            // The new one has nothing of what has left until now.
+            metadata.configuration.remove(ARCHIVED_FROM);
+        }
         let mut change = Change::new(CommitKind::Metadata, "SET TBLPROPERTIES", &on);
         change.metadata = Some(metadata);
         rows.table.commit(&change).await?;

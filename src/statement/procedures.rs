@@ -10,6 +10,7 @@ const ROLLUP: Parameter = Parameter { name: "rollup", takes: Takes::Text };
 const TABLE: Parameter = Parameter { name: "table", takes: Takes::Text };
 const RETENTION: Parameter = Parameter { name: "retention", takes: Takes::Text };
 const FROM: Parameter = Parameter { name: "from", takes: Takes::Instant };
+const ORIGIN: Parameter = Parameter { name: "origin", takes: Takes::Text };
 const TO: Parameter = Parameter { name: "to", takes: Takes::Instant };
 
 /// All of them, by name.
@@ -48,8 +49,8 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "recompute",
-        parameters: &[ROLLUP, FROM, TO],
-        optional: 0,
+        parameters: &[ROLLUP, FROM, TO, ORIGIN],
+        optional: 1,
         result: &[
             ("rollup", DataType::Utf8View),
             ("ranges", DataType::Int64),

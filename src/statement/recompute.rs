@@ -11,13 +11,13 @@ use super::call::Arguments;
 use super::run::Session;
 use crate::catalog::jobs::RECOMPUTE;
 use crate::catalog::warehouse::Object;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
 use crate::lake::range::TimeRanges;
 use crate::lake::schema::timestamp;
 use crate::rollup::audit::{Basis, key};
 use crate::rollup::fold::fold;
-use crate::rollup::recompute::request;
+use crate::rollup::recompute::{Origin, request};
 use crate::rollup::view::{Rollup, Source};
 
 /// Where a rollup was computed anew.
@@ -41,7 +41,7 @@ fn columns(done: &[Recomputed]) -> Vec<ArrayRef> {
 }
 
 impl Session {
-    /// `CALL recompute(rollup, from, to)`: from the raw events, so it is the rollup over the events that is computed anew;
+    /// `CALL recompute(rollup, from, to [, 'archive'])`: from the raw events, so it is the rollup over the events that is computed anew;
     /// those between it and this one follow.
     pub(super) async fn recompute(&self, arguments: &Arguments) -> Result<Vec<ArrayRef>> {
         let rollup = self.warehouse.rollup(arguments.text(0)?).await?;
@@ -50,7 +50,15 @@ impl Session {
         while let Source::Rollup(finer) = &base.source {
             base = Arc::clone(finer);
         }
-        let ranges = request(&base, &rollup.definition.widen(&asked)).await?;
+        let origin = match arguments.optional_text(3) {
+            None => Origin::Events,
+            Some(text) if text.eq_ignore_ascii_case("archive") => Origin::Archive,
+            Some(other) => {
+                return Err(Error::invalid_input(format!("recompute: argument 4 (origin) is '{other}'"))
+                    .with_hint("it may be 'archive', for events that are past their retention"));
+            }
+        };
+        let ranges = request(&base, &rollup.definition.widen(&asked), origin).await?;
         Ok(columns(&[self.work_off(&base, &ranges).await?]))
     }
 
@@ -66,7 +74,7 @@ impl Session {
         for level in levels.iter().rev() {
             let differ = self.differing(level, &asked).await?;
             if !differ.is_empty() {
-                let ranges = request(level, &differ).await?;
+                let ranges = request(level, &differ, Origin::Events).await?;
                 done.push(self.work_off(level, &ranges).await?);
             }
         }

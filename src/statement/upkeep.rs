@@ -97,7 +97,8 @@ impl Session {
                     other => Err(Error::syntax(format!("'{other}' is not a name"))),
                 });
                 let name = parts.collect::<Result<Vec<_>>>()?.join(".");
-                vacuum(&self.warehouse, &Target::find(&self.warehouse, &name).await?, *full, None).await?
+                let target = Target::find_to_vacuum(&self.warehouse, &name).await?;
+                vacuum(&self.warehouse, &target, *full, None).await?
             }
         };
         tracing::info!(files = done.files, log = done.log, "vacuumed");

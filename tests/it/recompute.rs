@@ -6,7 +6,7 @@ use toplake::lake::action::CommitKind;
 use toplake::lake::committer::Change;
 use toplake::lake::range::TimeRanges;
 use toplake::lake::snapshot::EXPIRED_THROUGH;
-use toplake::rollup::recompute::request;
+use toplake::rollup::recompute::{Origin, request};
 
 use crate::corruption::{corrupt, replaced_since};
 use crate::harness::{Desk, Fault, Gate, Home, soon};
@@ -101,7 +101,7 @@ async fn the_newest_range_is_done_first_and_new_events_are_folded_meanwhile() {
     corrupt(&desk, "hourly", WRONG).await;
     let rollup = desk.rollup("hourly").await;
     let ranges: TimeRanges = [(FIRST, FIRST + DAY), (FIRST + 2 * DAY, FIRST + 3 * DAY)].into_iter().collect();
-    request(&rollup, &ranges).await.unwrap();
+    request(&rollup, &ranges, Origin::Events).await.unwrap();
     let version = desk.table("hourly").await.snapshot().version;
     desk.run("INSERT INTO sales VALUES ('2026-03-03 00:10:00', 'p', 0), ('2026-03-09 00:10:00', 'p', 2)")
         .await;

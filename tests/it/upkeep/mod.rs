@@ -1,5 +1,6 @@
 //! Upkeep on the real thing: compaction, DELETE, vacuum and retention, beside each other and beside ingest, folds and queries.
 
+mod archive;
 mod compaction;
 mod deletion;
 mod retention;
