@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -30,7 +31,7 @@ async fn ids(desk: &Desk, table: &str) -> Vec<String> {
 
 async fn vacuum_now(desk: &Desk, name: &str) {
     let target = Target::find(desk.engine.warehouse(), name).await.unwrap();
-    let now = Some(Horizon(std::time::Duration::ZERO));
+    let now = Some(Horizon(Duration::ZERO));
     vacuum(desk.engine.warehouse(), &target, true, now).await.unwrap();
 }
 
@@ -53,7 +54,7 @@ async fn what_is_complete_does_not_change_under_late_rows() {
     let (next, done) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicBool::new(false)));
     let mut writers = vec![];
     for writer in 0..WRITERS {
-        let (desk, next) = (home.desk().await, Arc::clone(&next));
+        let ((desk, faults), next) = (home.faulty_desk().await, Arc::clone(&next));
         writers.push(tokio::spawn(async move {
             let mut random = StdRng::seed_from_u64(writer as u64);
             for _ in 0..ROUNDS {
@@ -73,6 +74,9 @@ async fn what_is_complete_does_not_change_under_late_rows() {
                         )
                     })
                     .collect();
+                // Others commit between what was checked and what is put.
+                let slow = Fault::Delay(Duration::from_millis(random.random_range(0..40)));
+                faults.on_put("sales/_delta_log", [slow]);
                 desk.run(&format!("INSERT INTO sales VALUES {}", rows.join(", "))).await;
             }
         }));

@@ -120,6 +120,9 @@ async fn rows_on_their_way_count_once() {
     six_days(&home, &desk).await;
     desk.run(FOLD).await;
     expire_now(&desk, 4 * DAY).await.unwrap();
+    // Late rows below that cut leave with the next one.
+    insert_both(&desk, 5, 25).await;
+    desk.run(FOLD).await;
     let (slow, faults) = home.faulty_desk().await;
     let gate = Gate::new();
     // The first commit is the claim; at the second the rows are in both tables.

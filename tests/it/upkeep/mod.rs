@@ -10,9 +10,13 @@ mod vacuum;
 use std::path::Path;
 use std::sync::Arc;
 
+use toplake::catalog::dead_letters;
+use toplake::lake::action::CommitKind;
+use toplake::lake::committer::Change;
 use toplake::lake::table::Table;
+use toplake::lake::writer::FileWriter;
 use toplake::maintain::compact::{Compacted, compact};
-use toplake::maintain::target::Target;
+use toplake::maintain::target::{Rows, Target};
 use toplake::maintain::vacuum::{Horizon, Vacuumed, vacuum};
 
 use crate::harness::Desk;
@@ -89,4 +93,22 @@ fn files_in(folder: &Path) -> usize {
 async fn active_files(desk: &Desk, name: &str) -> usize {
     let table: Arc<Table> = desk.table(name).await;
     table.snapshot().files.len()
+}
+
+/// Dead letters that came so many days ago.
+async fn write_letters(desk: &Desk, days_ago: &[i64]) {
+    let table = Rows::dead_letters(desk.engine.warehouse()).await.unwrap().table;
+    for days in days_ago {
+        let at = chrono::Utc::now().timestamp_micros() - days * 86_400_000_000;
+        let sql = format!(
+            "SELECT to_timestamp_micros({at}), 't', 'file', {days}, 'why', NULL FROM (VALUES (1)) AS v"
+        );
+        let mut writer = FileWriter::new(table.store(), Arc::clone(&dead_letters::SCHEMA), None);
+        for batch in desk.try_run(&sql).await.unwrap() {
+            writer.write(&batch).await.unwrap();
+        }
+        let mut change = Change::new(CommitKind::Append, "OUTBOX", &table.snapshot());
+        change.adds = writer.finish().await.unwrap();
+        table.commit(&change).await.unwrap();
+    }
 }

@@ -7,7 +7,9 @@ use toplake::lake::pin::Pins;
 use toplake::maintain::expire::{Expired, expire};
 use toplake::maintain::target::{Rows, Target};
 
-use super::{FOLD, SCHEMA, assert_equals, compact_all, insert, insert_into, target, vacuum_now};
+use super::{
+    FOLD, SCHEMA, assert_equals, compact_all, insert, insert_into, target, vacuum_now, write_letters,
+};
 use crate::harness::{Desk, Fault, Gate, Home, soon};
 
 const DAY: i64 = 86_400_000_000;
@@ -290,27 +292,7 @@ async fn dead_letters_have_a_retention_too() {
     let letters = rows_of(&desk, "toplake.dead_letters").await;
     let done = expire(desk.engine.warehouse(), &letters, Some(DAY), &desk.engine.state()).await.unwrap();
     assert_eq!(done, Expired::default());
-    let schema = &toplake::catalog::dead_letters::SCHEMA;
-    desk.run("CREATE TABLE t (a BIGINT)").await;
-    for days in [0, 3] {
-        let at = chrono::Utc::now().timestamp_micros() - days * DAY;
-        let sql = format!(
-            "SELECT to_timestamp_micros({at}), 't', 'file', {days}, 'why', NULL FROM (VALUES (1)) AS v"
-        );
-        let rows = desk.try_run(&sql).await.unwrap();
-        let store = desk.engine.warehouse().dead_letters().store();
-        let mut writer = toplake::lake::writer::FileWriter::new(store, Arc::clone(schema), None);
-        for batch in &rows {
-            writer.write(batch).await.unwrap();
-        }
-        let mut change = toplake::lake::committer::Change::new(
-            toplake::lake::action::CommitKind::Append,
-            "OUTBOX",
-            &letters.table.snapshot(),
-        );
-        change.adds = writer.finish().await.unwrap();
-        letters.table.commit(&change).await.unwrap();
-    }
+    write_letters(&desk, &[0, 3]).await;
     let done = expire(desk.engine.warehouse(), &letters, Some(DAY), &desk.engine.state()).await.unwrap();
     assert_eq!(done.rows, 1);
     assert_eq!(desk.value("SELECT position FROM toplake.dead_letters").await, "0");

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{SCHEMA, active_files, assert_equals, files_in, insert_into};
+use super::{SCHEMA, active_files, assert_equals, files_in, insert_into, write_letters};
 use crate::harness::{Desk, Home, soon};
 
 /// A server process, dead at the end of the test.
@@ -75,6 +75,7 @@ async fn a_server_compacts_expires_and_vacuums() {
         desk.run(&insert_into("sales", n * 50, n * 50 + 50)).await;
         desk.run(&insert_into("kept", n * 50, n * 50 + 50)).await;
     }
+    write_letters(&desk, &[0, 80, 100]).await;
 
     let _server = Server::start(&home);
     // The watermark is on the eighth day, the retention two days, and all is folded.
@@ -87,6 +88,10 @@ async fn a_server_compacts_expires_and_vacuums() {
         }
     })
     .await;
+    // Letters stay for 90 days, or as long as is said.
+    until(&desk, "SELECT count(*) FROM toplake.dead_letters", "2").await;
+    desk.run("ALTER TABLE toplake.dead_letters SET (retention = '60 days')").await;
+    until(&desk, "SELECT count(*) FROM toplake.dead_letters", "1").await;
     assert_equals(&desk, "kept", "after the upkeep of a server").await;
     assert_eq!(desk.value("SELECT count(*) FROM audit('hourly', '2026-03-07', 'infinity')").await, "0");
 }
