@@ -399,8 +399,9 @@ impl Warehouse {
     pub async fn drop(self: &Arc<Self>, name: &str) -> Result<()> {
         let entry =
             self.entry(name).await?.ok_or_else(|| Error::undefined_table(format!("there is no '{name}'")))?;
-        // What it names for other tables stays there.
+        // What it names for other tables stays there; what others name for it goes with it, and does not come back.
         self.follow(&entry.table).await?;
+        self.catch_up(&entry.table).await?;
         let snapshot = entry.table.update().await?;
         let mut metadata = snapshot.metadata.as_ref().clone();
         metadata.configuration.insert(keys::DROPPED.to_owned(), "true".to_owned());

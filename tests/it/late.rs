@@ -302,4 +302,11 @@ async fn a_late_table_outlives_its_table() {
     )
     .await;
     assert_eq!(ids(&desk, "sales_late").await, ["2", "4"]);
+
+    // Dropped itself it takes all with it, also what was only named.
+    ingest_lines(&home, &desk, "c.csv", "5,2026-03-01 09:00:00\n", false).await;
+    desk.run("ALTER TABLE sales SET (late = 'accept'); DROP TABLE sales_late; ALTER TABLE sales SET (late = 'divert')").await;
+    for desk in [&desk, &home.desk().await] {
+        assert_eq!(ids(desk, "sales_late").await, Vec::<String>::new());
+    }
 }
