@@ -6,6 +6,7 @@
 mod count_min;
 mod distinct;
 mod harness;
+mod partial_reduce;
 mod stored;
 mod time_bucket_properties;
 mod time_bucket_sql;
