@@ -6,6 +6,7 @@
 use std::fmt;
 
 use datafusion::common::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 
 /// The result of everything in this crate that may fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -232,8 +233,8 @@ impl From<datafusion::arrow::error::ArrowError> for Error {
     }
 }
 
-impl From<datafusion::parquet::errors::ParquetError> for Error {
-    fn from(e: datafusion::parquet::errors::ParquetError) -> Self {
+impl From<ParquetError> for Error {
+    fn from(e: ParquetError) -> Self {
         DataFusionError::from(e).into()
     }
 }
@@ -256,13 +257,7 @@ impl From<DataFusionError> for Error {
         use datafusion::arrow::error::ArrowError;
         use datafusion::common::SchemaError;
         match e {
-            DataFusionError::External(inner) => match inner.downcast::<Error>() {
-                Ok(ours) => *ours,
-                Err(inner) => match inner.downcast::<DataFusionError>() {
-                    Ok(engine) => (*engine).into(),
-                    Err(other) => Error::internal(other.to_string()).with_source(other),
-                },
-            },
+            DataFusionError::External(inner) => from_inside(inner),
             DataFusionError::Context(_, inner) => (*inner).into(),
             DataFusionError::Diagnostic(_, inner) => (*inner).into(),
             DataFusionError::Shared(inner) => from_shared(&inner),
@@ -288,6 +283,11 @@ impl From<DataFusionError> for Error {
             DataFusionError::ResourcesExhausted(m) => Error::new(Kind::ResourcesExhausted, first_line(&m))
                 .with_hint("ask for less at once, or give the server more memory (memory_limit)"),
             DataFusionError::ObjectStore(inner) => (*inner).into(),
+            DataFusionError::ParquetError(inner) => match *inner {
+                // What reads and writes Parquet hands on what the store said.
+                ParquetError::External(inner) => from_inside(inner),
+                other => Error::corrupt(lower_first(first_line(&other.to_string()))).with_source(other),
+            },
             DataFusionError::IoError(inner) => inner.into(),
             DataFusionError::NotImplemented(m) => Error::not_supported(lower_first(first_line(&m))),
             DataFusionError::Plan(m) => plan(&m),
@@ -295,6 +295,37 @@ impl From<DataFusionError> for Error {
             other => Error::internal(first_line(&other.to_string())).with_source(other),
         }
     }
+}
+
+/// What a library hands on of another one's.
+fn from_inside(inner: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    let inner = match inner.downcast::<Error>() {
+        Ok(ours) => return *ours,
+        Err(inner) => inner,
+    };
+    let inner = match inner.downcast::<DataFusionError>() {
+        Ok(engine) => return (*engine).into(),
+        Err(inner) => inner,
+    };
+    let inner = match inner.downcast::<ParquetError>() {
+        Ok(parquet) => return (*parquet).into(),
+        Err(inner) => inner,
+    };
+    let inner = match inner.downcast::<object_store::Error>() {
+        Ok(store) => return (*store).into(),
+        Err(inner) => inner,
+    };
+    match inner.downcast::<std::io::Error>() {
+        Ok(io) => (*io).into(),
+        Err(other) => Error::internal(other.to_string()).with_source(other),
+    }
+}
+
+/// A file that cannot be read, or a store that did not give it: of footers the engine says which only in words.
+fn parquet(e: &ParquetError) -> Error {
+    let message = e.to_string();
+    let kind = if message.contains("Object Store error: ") { Kind::Storage } else { Kind::Corrupt };
+    Error::new(kind, lower_first(first_line(&message)))
 }
 
 /// An error of the engine that several consumers share cannot be taken apart by value.
@@ -308,7 +339,15 @@ fn from_shared(e: &DataFusionError) -> Error {
                 position: ours.position,
                 source: None,
             },
+            None if inner.downcast_ref::<object_store::Error>().is_some() => {
+                Error::storage(inner.to_string())
+            }
             None => Error::internal(inner.to_string()),
+        },
+        DataFusionError::ObjectStore(inner) => Error::storage(format!("object store: {inner}")),
+        DataFusionError::ParquetError(inner) => match inner.as_ref() {
+            ParquetError::External(inner) => Error::storage(inner.to_string()),
+            other => parquet(other),
         },
         DataFusionError::ResourcesExhausted(m) => Error::new(Kind::ResourcesExhausted, first_line(m)),
         DataFusionError::Plan(m) => plan(m),
@@ -368,6 +407,15 @@ mod tests {
         let e: DataFusionError = e.into();
         let e: Error = e.context("while planning").into();
         assert_eq!((e.kind(), e.hint()), (Kind::Expired, Some("ask later")));
+    }
+
+    #[test]
+    fn what_the_store_says_survives_parquet() {
+        let said = object_store::Error::Generic { store: "S3", source: "slow down".into() };
+        let e: Error = DataFusionError::from(ParquetError::External(Box::new(said))).into();
+        assert_eq!(e.kind(), Kind::Storage);
+        let e: Error = ParquetError::EOF("file too short".into()).into();
+        assert_eq!(e.kind(), Kind::Corrupt);
     }
 
     #[test]

@@ -18,12 +18,13 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 use toplake::catalog::events::EventsTable;
-use toplake::catalog::warehouse::Object;
+use toplake::catalog::warehouse::{Object, Warehouse};
 use toplake::error::Kind;
 use toplake::lake::action::CommitKind;
 use toplake::lake::committer::Change;
 use toplake::lake::provider::Files;
 use toplake::lake::snapshot::File;
+use toplake::lake::store::Store;
 use toplake::lake::table::Table;
 use toplake::lake::writer::FileWriter;
 use toplake::maintain::compact::compact;
@@ -34,6 +35,8 @@ use toplake::rollup::fold::fold;
 use toplake::rollup::view::Rollup;
 use toplake::session::{Engine, open};
 use toplake::statement::Session;
+
+use crate::weather::WeatheredStore;
 
 const SCHEMA: &str = "CREATE TABLE sales (event_id BIGINT, event_time TIMESTAMP NOT NULL, product_id VARCHAR,
     country VARCHAR, quantity BIGINT, amount DECIMAL(18, 4)) WITH (time_column = 'event_time')";
@@ -138,7 +141,19 @@ fn batch(schema: &SchemaRef, events: &[Event]) -> RecordBatch {
     .unwrap()
 }
 
+/// What is done in bad weather.
+#[derive(Debug)]
+enum Weathered {
+    Append,
+    Delete,
+    ReplaceDefinition,
+    Query,
+    /// What does not change the truth.
+    Other(String),
+}
+
 struct World {
+    folder: String,
     engines: [Engine; 2],
     random: StdRng,
     truth: Vec<Event>,
@@ -164,6 +179,7 @@ impl World {
         sql.sql(&format!("CREATE MATERIALIZED VIEW weekly AS {}", weekly("sales", 0))).await.unwrap();
         let second = open(folder).await.unwrap();
         World {
+            folder: folder.to_owned(),
             engines: [first, second],
             random: StdRng::seed_from_u64(seed),
             truth: vec![],
@@ -200,11 +216,11 @@ impl World {
     async fn step(&mut self) {
         let op = self.random.random_range(0..100);
         match op {
-            0..28 => self.append().await,
-            28..48 => self.fold().await,
-            48..53 => self.crash().await,
-            53..58 => self.race().await,
-            58..62 => self.recompute().await,
+            0..24 => self.append().await,
+            24..36 => self.fold().await,
+            36..54 => self.weathered().await,
+            54..59 => self.race().await,
+            59..62 => self.recompute().await,
             62..64 => self.repair().await,
             64..68 => self.rewrite().await,
             68..70 => self.replace_definition().await,
@@ -240,12 +256,137 @@ impl World {
         fold(&rollup, &engine.state()).await.unwrap();
     }
 
-    /// A fold that is dropped somewhere in the middle, before or after its commit.
-    async fn crash(&mut self) {
-        self.log.push("crash".into());
-        let (engine, rollup) = self.any_rollup().await;
-        let after = Duration::from_micros(self.random.random_range(0..20_000));
-        let _ = tokio::time::timeout(after, fold(&rollup, &engine.state())).await;
+    /// A statement of a process that sees the store through bad weather, or dies at any of its requests. It may fail and
+    /// may be carried out all the same: what became of it is asked of another process.
+    async fn weathered(&mut self) {
+        let name = self.any_name();
+        let target = if self.random.random_bool(0.4) { "sales" } else { name };
+        let from = random_time(&mut self.random);
+        let range = format!("to_timestamp_micros({from}), to_timestamp_micros({})", from + 50_000_000_000);
+        let work = match self.random.random_range(0..100) {
+            0..25 => Weathered::Append,
+            25..50 => Weathered::Other(format!("REFRESH MATERIALIZED VIEW {name}")),
+            50..58 => Weathered::Other(format!("CALL compact('{target}')")),
+            58..64 => Weathered::Other(format!("VACUUM FULL {target}")),
+            64..72 => Weathered::Other(format!("CALL recompute('{name}', {range})")),
+            72..76 => Weathered::Other(format!("CALL repair('{name}', {range})")),
+            76..82 => Weathered::Other("CALL expire('sales', '100 days')".into()),
+            82..88 => Weathered::Delete,
+            88..92 => Weathered::ReplaceDefinition,
+            _ => Weathered::Query,
+        };
+        let inner = object_store::local::LocalFileSystem::new();
+        let store = match self.random.random_bool(0.5) {
+            true => WeatheredStore::death(inner, self.random.random_range(0..80), self.random.random()),
+            false => WeatheredStore::storm(inner, self.random.random(), 15),
+        };
+        self.log.push(format!("weathered {work:?}, {store}"));
+        let seen = Store::with_object_store(Arc::clone(&store) as _, &self.folder).unwrap();
+        let opened = store.work(async {
+            let warehouse = Warehouse::on(seen).await?;
+            Engine::try_new(warehouse, 512 << 20)
+        });
+        // None of its requests may have gone through.
+        let Some(Ok(engine)) = opened.await else { return };
+        match work {
+            Weathered::Other(sql) => {
+                let cut = Self::cut(&self.engines[0]).await;
+                match store.work(session(&engine).sql(&sql)).await {
+                    Some(Err(e)) if e.kind() == Kind::Expired && cut != i64::MIN => {}
+                    done => self.survived(done),
+                }
+            }
+            Weathered::Append => self.weathered_append(&store, &engine).await,
+            Weathered::Delete => self.weathered_delete(&store, &engine).await,
+            Weathered::ReplaceDefinition => {
+                let more = self.random.random_range(0..MORE.len());
+                let sql = format!("CREATE OR REPLACE MATERIALIZED VIEW weekly AS {}", weekly("sales", more));
+                let done = store.work(session(&engine).sql(&sql)).await;
+                if !matches!(&done, Some(Err(e)) if e.kind() == Kind::Expired) {
+                    self.survived(done);
+                }
+                // What became of it.
+                let weekly = self.engines[0].warehouse().require("weekly").await.unwrap();
+                self.more = weekly.provider().schema().fields().len() - 4;
+            }
+            Weathered::Query => {
+                for (name, _, definition) in ROLLUPS {
+                    let sql = format!("SELECT * FROM {name}");
+                    let done = store.work(session(&engine).sql(&sql)).await;
+                    if let Some(Ok(found)) = &done {
+                        let wanted = self.truth(definition).await;
+                        assert_eq!(lines(found), lines(&wanted), "{name}\n{}", self.log.join("\n"));
+                    }
+                    self.survived(done);
+                }
+            }
+        }
+    }
+
+    /// What is no answer is an error of the store, and not another one.
+    fn survived<T>(&self, done: Option<toplake::error::Result<T>>) {
+        if let Some(Err(e)) = done {
+            assert!(
+                matches!(e.kind(), Kind::Storage | Kind::Conflict),
+                "{e}\n{:?}\n{}",
+                e.kind(),
+                self.log.join("\n")
+            );
+        }
+    }
+
+    async fn weathered_append(&mut self, store: &WeatheredStore, engine: &Engine) {
+        let event = random_event(&mut self.random, self.next_id);
+        self.next_id += 1;
+        let text = |value: Option<&str>| value.map_or("NULL".to_owned(), |text| format!("'{text}'"));
+        let sql = format!(
+            "INSERT INTO sales VALUES ({}, to_timestamp_micros({}), {}, {}, {}, {})",
+            event.id,
+            event.time,
+            text(event.product),
+            text(event.country),
+            event.quantity.map_or("NULL".to_owned(), |quantity| quantity.to_string()),
+            event.amount.map_or("NULL".to_owned(), |amount| {
+                format!(
+                    "{}{}.{:04}",
+                    if amount < 0 { "-" } else { "" },
+                    amount.abs() / 10_000,
+                    amount.abs() % 10_000
+                )
+            }),
+        );
+        let done = store.work(session(engine).sql(&sql)).await;
+        let counted = format!("SELECT event_id FROM sales WHERE event_id = {}", event.id);
+        let found = session(&self.engines[1]).sql(&counted).await.unwrap();
+        let there = found.iter().map(RecordBatch::num_rows).sum::<usize>();
+        assert!(there == 1 || there == 0 && !matches!(done, Some(Ok(_))), "{there}\n{}", self.log.join("\n"));
+        self.survived(done);
+        if there == 1 {
+            self.truth.push(event);
+        }
+    }
+
+    async fn weathered_delete(&mut self, store: &WeatheredStore, engine: &Engine) {
+        let Some(product) = self.truth.choose(&mut self.random).and_then(|e| e.product) else { return };
+        let cut = Self::cut(&self.engines[0]).await;
+        let since = match cut {
+            i64::MIN => String::new(),
+            cut => format!("AND event_time >= to_timestamp_micros({cut})"),
+        };
+        let whose = format!("FROM sales WHERE product_id = '{product}' {since}");
+        let done = store.work(session(engine).sql(&format!("DELETE {whose}"))).await;
+        let left = session(&self.engines[1]).sql(&format!("SELECT event_id {whose}")).await.unwrap();
+        let left = left.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let before = self.truth.iter().filter(|e| e.product == Some(product) && e.time >= cut).count();
+        assert!(
+            left == 0 || left == before && !matches!(done, Some(Ok(_))),
+            "{left}\n{}",
+            self.log.join("\n")
+        );
+        self.survived(done);
+        if left == 0 {
+            self.truth.retain(|e| e.product != Some(product) || e.time < cut);
+        }
     }
 
     /// Two engines fold the same rollup at the same time.
@@ -430,16 +571,21 @@ impl World {
         }
     }
 
+    /// A query of the table `truth`: every event that was ingested and not deleted.
+    async fn truth(&self, sql: &str) -> Vec<RecordBatch> {
+        let table = Self::events(&self.engines[0]).await;
+        let schema = datafusion::catalog::TableProvider::schema(table.as_ref());
+        let truth = MemTable::try_new(Arc::clone(&schema), vec![vec![batch(&schema, &self.truth)]]).unwrap();
+        let context = datafusion::prelude::SessionContext::new();
+        toplake_udfs::register_all(&context).unwrap();
+        context.register_table("truth", Arc::new(truth)).unwrap();
+        context.sql(sql).await.unwrap().collect().await.unwrap()
+    }
+
     /// Every rollup against its definition over the truth, and a query with filters against the same filters.
     async fn check(&mut self) {
         self.log.push("check".into());
         let engine = self.engine();
-        let table = Self::events(&engine).await;
-        let schema = datafusion::catalog::TableProvider::schema(table.as_ref());
-        let truth = MemTable::try_new(Arc::clone(&schema), vec![vec![batch(&schema, &self.truth)]]).unwrap();
-        let truth_ctx = datafusion::prelude::SessionContext::new();
-        toplake_udfs::register_all(&truth_ctx).unwrap();
-        truth_ctx.register_table("truth", Arc::new(truth)).unwrap();
         let session = session(&engine);
         for (name, _, definition) in ROLLUPS {
             let first = datafusion::catalog::TableProvider::schema(
@@ -455,13 +601,11 @@ impl World {
             ];
             for filter in filters {
                 let found = session.sql(&format!("SELECT * FROM {name} {filter}")).await.unwrap();
-                let wanted =
-                    truth_ctx.sql(&format!("SELECT * FROM ({definition}) AS d {filter}")).await.unwrap();
-                let wanted = wanted.collect().await.unwrap();
+                let wanted = self.truth(&format!("SELECT * FROM ({definition}) AS d {filter}")).await;
                 assert_eq!(lines(&found), lines(&wanted), "{name} {filter}\n{}", self.log.join("\n"));
             }
         }
-        let wanted = truth_ctx.sql(&weekly("truth", self.more)).await.unwrap().collect().await.unwrap();
+        let wanted = self.truth(&weekly("truth", self.more)).await;
         let cut = Self::cut(&engine).await;
         // What is past its retention cannot be computed for a new measure any more.
         let (wanted, complete) = (lines(&wanted), self.complete && cut == i64::MIN);

@@ -27,4 +27,5 @@ mod sketch_rollups;
 mod slt;
 mod upkeep;
 mod watermark;
+mod weather;
 mod wire;
