@@ -5,6 +5,9 @@
 //! have. Rows below the cut that come later, a late event or a refund, count as ever: they are in the tail until they are
 //! folded into their old bucket, and leave with the next cut. The commit puts the cut into the table's options, so whoever
 //! pins a version pins its cut.
+//!
+//! The cut is announced in each of those rollups first ([`announced`]): a definition with other buckets that is put in the
+//! place of one's either comes before that, and the cut is planned anew, or sees it.
 
 use std::sync::Arc;
 
@@ -22,12 +25,13 @@ use crate::catalog::watermark;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind};
 use crate::lake::archived::ARCHIVED_FROM;
-use crate::lake::committer::{Change, Expiry};
+use crate::lake::committer::{Change, Expiry, Position};
 use crate::lake::provider::Files;
 use crate::lake::snapshot::{EXPIRED_THROUGH, File, Snapshot};
+use crate::lake::table::Table;
 use crate::lake::writer::{FileWriter, discard};
 use crate::rollup::fold::fold;
-use crate::rollup::view::Rollup;
+use crate::rollup::view::{Edition, Rollup};
 
 /// Times that the work is planned again after losing to another writer.
 const TRIES: usize = 20;
@@ -74,9 +78,17 @@ struct Work<'a> {
     state: &'a SessionState,
 }
 
+/// The position in a rollup's table that has the highest cut of a table that was ever announced to it, in microseconds.
+/// Until the table's own cut is as high, an expiry is under way, or was cut short.
+pub fn announced(table_id: &str) -> String {
+    format!("toplake.expire:{table_id}")
+}
+
 /// What leaves, as planned on one version.
 struct Plan {
     on: Arc<Snapshot>,
+    /// The tables of the rollups that the cut is an edge of, at the versions that it was planned on.
+    rollups: Vec<(Arc<Table>, Arc<Snapshot>)>,
     cut: i64,
     /// The column that says so.
     time: String,
@@ -109,6 +121,7 @@ impl Work<'_> {
             archive.append(writer, &claim, &plan.on).await?;
             held = Some(claim);
         }
+        announce(&plan).await?;
         let mut change = Change::new(CommitKind::Expire, "EXPIRE", &plan.on);
         let mut metadata = plan.on.metadata.as_ref().clone();
         metadata.configuration.insert(EXPIRED_THROUGH.to_owned(), plan.cut.to_string());
@@ -149,17 +162,21 @@ impl Work<'_> {
         let Some(time) = self.rows.time_column.clone() else {
             return Err(Error::wrong_object_type("it has no time_column, so no row is older than another"));
         };
+        let on = table.update().await?;
+        // A rollup that comes into being after this is built from this version, or from a newer one.
         let rollups = match self.rows.by_arrival {
             true => vec![],
             false => rollups_over(self.warehouse, table).await?,
         };
-        let mut folded = Vec::with_capacity(rollups.len());
+        let mut at = Vec::with_capacity(rollups.len());
         for rollup in &rollups {
             let snapshot = rollup.table.update().await?;
-            folded.push(snapshot.position(&Rollup::fold_app(&snapshot)));
+            if Edition::of(&snapshot) != rollup.edition {
+                let name = rollup.table.name();
+                return Err(Error::conflict(format!("the definition of '{name}' was replaced meanwhile")));
+            }
+            at.push((Arc::clone(&rollup.table), snapshot));
         }
-        // Fold positions only grow, so they may be read before the events are.
-        let on = table.update().await?;
         let Some(retention) = self.retention.or(self.rows.retention(&on)) else {
             return Err(Error::invalid_input("it has no retention")
                 .with_hint("ALTER TABLE … SET (retention = '90 days'), or name one as the second argument"));
@@ -180,7 +197,8 @@ impl Work<'_> {
         if files.is_empty() {
             return Ok(None);
         }
-        for (rollup, folded) in rollups.iter().zip(folded) {
+        for (rollup, (_, snapshot)) in rollups.iter().zip(&at) {
+            let folded = snapshot.position(&Rollup::fold_app(snapshot));
             if self.is_behind(&on, folded, cut, &time).await? {
                 fold(rollup, self.state)
                     .await
@@ -188,13 +206,16 @@ impl Work<'_> {
                 return Err(Error::conflict("a rollup had to read rows again before they expire"));
             }
         }
-        Ok(Some(Plan { on, cut, time, files }))
+        Ok(Some(Plan { on, rollups: at, cut, time, files }))
     }
 
     /// Whether a rollup has yet to compute a bucket below the cut anew. Rows that were only appended there are no
     /// obstacle: they are folded from the files that their own commit added.
     async fn is_behind(&self, on: &Snapshot, folded: Option<i64>, cut: i64, time: &str) -> Result<bool> {
         let Some(folded) = folded else { return Ok(true) };
+        if folded >= on.version {
+            return Ok(false);
+        }
         let commits = self.rows.table.commits(folded, on.version).await?;
         let lowest = |c: &crate::lake::snapshot::Commit| c.changed(&on.schema, time).iter().next();
         Ok(commits.iter().filter_map(|c| lowest(c)).any(|(from, _)| from < cut))
@@ -243,6 +264,22 @@ impl Work<'_> {
         let physical = state.create_physical_plan(&rows).await?;
         Ok(datafusion::physical_plan::execute_stream(physical, state.task_ctx())?)
     }
+}
+
+/// Tells the rollups of the cut. Fails with a conflict where one has another definition now than the cut was planned on.
+async fn announce(plan: &Plan) -> Result<()> {
+    let app = announced(&plan.on.metadata.id);
+    for (table, snapshot) in &plan.rollups {
+        let from = snapshot.position(&app);
+        if from == Some(plan.cut) && table.update().await?.metadata == snapshot.metadata {
+            continue;
+        }
+        let mut change = Change::new(CommitKind::Append, "EXPIRE SOURCE", snapshot);
+        change.refuses_alteration = true;
+        change.positions = vec![Position { app: app.clone(), from, to: plan.cut }];
+        table.commit(&change).await?;
+    }
+    Ok(())
 }
 
 /// The latest instant, at or before `latest`, at which a bucket of every rollup begins; of an hour if there is none.

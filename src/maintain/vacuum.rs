@@ -42,7 +42,7 @@ pub struct Horizon(pub Duration);
 
 impl Horizon {
     /// That of a table's options; at least an hour.
-    fn of(snapshot: &Snapshot) -> Self {
+    pub fn of(snapshot: &Snapshot) -> Self {
         let text = snapshot.option(RETENTION).map(|text| text.trim_start_matches("interval ").trim());
         let parse = datafusion::arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
         let day = 86_400_000_000_000;

@@ -2,6 +2,7 @@
 //! definition or the new one, never a rollup that is half built.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::run::Session;
 use crate::catalog::options::keys;
@@ -11,11 +12,14 @@ use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::{Change, Position};
 use crate::lake::instant::shown;
 use crate::lake::pin::Pins;
+use crate::lake::snapshot::Snapshot;
 use crate::lake::table::NewTable;
 use crate::lake::writer::discard;
+use crate::maintain::expire::announced;
+use crate::maintain::vacuum::Horizon;
 use crate::rollup::definition::Definition;
 use crate::rollup::evolution::MeasuresChange;
-use crate::rollup::fold::build_beside;
+use crate::rollup::fold::{Beside, build_beside};
 use crate::rollup::view::{DEFINITION_VERSION, Edition, PinnedRollup, Rollup, Source};
 
 /// Times a commit is made again after losing to a fold.
@@ -71,30 +75,18 @@ impl Session {
     ) -> Result<u64> {
         let name = rollup.table.name();
         self.refuse_rollups_over(name).await?;
-        if let Some(cut) = source.table().update().await?.expired_through() {
-            return Err(Error::expired(format!(
-                "'{name}' cannot be built anew: events of '{}' are kept from {} on, and the history before would be lost",
-                source.table().name(),
-                shown(cut)
-            ))
-            .with_hint("create the new definition under another name; measures alone can be added and dropped"));
-        }
+        refuse_expired(name, &*source.table().update().await?, source.table().name())?;
+        let begun = Instant::now();
         let built = build_beside(&rollup.table, definition, source, &self.ctx.state()).await?;
         let mut last = None;
         for _ in 0..TRIES {
-            let pinned = match rollup.pin(&Pins::default()).await {
+            let pinned = match exchangeable(rollup, source, &built, begun).await {
                 Ok(pinned) => pinned,
                 Err(e) => {
                     last = Some(e);
                     break;
                 }
             };
-            // Folds of the old rollup may have let the source's log be cleaned up beyond what was read here.
-            let now = source.table().update().await?.version;
-            if let Err(e) = source.table().commits(built.through, now).await {
-                last = Some(e);
-                break;
-            }
             let mut metadata = new.metadata(name)?;
             next_edition(&mut metadata, &pinned);
             let mut commit = Change::new(CommitKind::Metadata, "REPLACE TABLE", &pinned.snapshot);
@@ -134,6 +126,48 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// The rollup at its newest version, if what was built since `begun` may take its place.
+async fn exchangeable(
+    rollup: &Arc<Rollup>,
+    source: &Source,
+    built: &Beside,
+    begun: Instant,
+) -> Result<PinnedRollup> {
+    let pinned = rollup.pin(&Pins::default()).await?;
+    let (name, table) = (rollup.table.name(), source.table());
+    let now = table.update().await?;
+    // Read after the rollup was pinned: an expiry that begins later is announced to the rollup, and the commit refused.
+    refuse_expired(name, &now, table.name())?;
+    if pinned.snapshot.position(&announced(&now.metadata.id)).is_some() {
+        return Err(Error::conflict(format!("'{name}': events of '{}' are about to expire", table.name()))
+            .with_hint(format!("see what CALL expire('{}') says", table.name())));
+    }
+    // Folds of the old rollup may have let the source's files be removed, and its log be cleaned up, beyond what was
+    // read here.
+    let kept = Horizon::of(&now).0;
+    if begun.elapsed() > kept / 2 {
+        return Err(Error::conflict(format!(
+            "'{name}': it took {} minutes to build, and files that left '{}' are kept for {} only",
+            begun.elapsed().as_secs() / 60,
+            table.name(),
+            kept.as_secs() / 60,
+        ))
+        .with_hint("create the new definition under another name"));
+    }
+    table.commits(built.through, now.version).await?;
+    Ok(pinned)
+}
+
+/// Fails where rows that the rollup was made from are gone.
+fn refuse_expired(name: &str, source: &Snapshot, source_name: &str) -> Result<()> {
+    let Some(cut) = source.expired_through() else { return Ok(()) };
+    Err(Error::expired(format!(
+        "'{name}' cannot be built anew: events of '{source_name}' are kept from {} on, and the history before would be lost",
+        shown(cut)
+    ))
+    .with_hint("create the new definition under another name; measures alone can be added and dropped"))
 }
 
 /// Whether the new definition reads what the old one does, in the same time zone.

@@ -275,6 +275,80 @@ async fn what_is_folded_while_a_rollup_is_exchanged_counts_once() {
     assert_eq!(desk.rows("SELECT * FROM hourly").await, right);
 }
 
+const BY_DAY: &str = "CREATE OR REPLACE MATERIALIZED VIEW hourly AS
+    SELECT time_bucket(INTERVAL '1 day', event_time) AS bucket, sum(quantity) AS quantity FROM sales GROUP BY 1";
+
+/// Starts a statement on a store of its own, and comes back when its first write to this log waits for the gate.
+async fn run_until(
+    home: &Home,
+    sql: &'static str,
+    log: &'static str,
+) -> (Arc<Gate>, tokio::task::JoinHandle<toplake::error::Result<()>>) {
+    let (slow, faults) = home.faulty_desk().await;
+    slow.run("SELECT * FROM hourly").await;
+    let gate = Gate::new();
+    faults.on_put(log, [Fault::Pause(Arc::clone(&gate))]);
+    let running = tokio::spawn(async move { slow.try_run(sql).await.map(|_| ()) });
+    gate.arrived().await;
+    (gate, running)
+}
+
+/// Events of two days, a rollup by the hour, and a cut that is no edge of a day.
+async fn about_to_expire(home: &Home) -> Desk {
+    let desk = desk(home).await;
+    desk.run("DROP MATERIALIZED VIEW daily; INSERT INTO sales VALUES ('2026-03-02 20:00:00', 'z', 1, 1)")
+        .await;
+    desk.run("REFRESH MATERIALIZED VIEW hourly").await;
+    desk
+}
+
+const EXPIRE: &str = "CALL expire('sales', '2 hours')";
+
+const BY_HOUR: [&str; 4] =
+    ["2026-03-01T10:00:00,3", "2026-03-01T11:00:00,4", "2026-03-02T10:00:00,8", "2026-03-02T20:00:00,1"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_is_not_exchanged_for_one_whose_events_expire_meanwhile() {
+    let home = Home::new();
+    let desk = about_to_expire(&home).await;
+    let (gate, replacing) = run_until(&home, BY_DAY, "hourly/_delta_log").await;
+    desk.run(EXPIRE).await;
+    gate.release();
+    let e = soon(replacing).await.unwrap().unwrap_err();
+    assert_eq!(e.kind().sqlstate(), "55000", "{e}");
+    assert_eq!(desk.rows("SELECT bucket, sum(quantity) FROM hourly GROUP BY 1").await, BY_HOUR);
+    assert_eq!(desk.value("SELECT count(*) FROM sales").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_is_not_exchanged_while_a_cut_by_its_old_buckets_is_under_way() {
+    let home = Home::new();
+    let desk = about_to_expire(&home).await;
+    let (gate, expiring) = run_until(&home, EXPIRE, "sales/_delta_log").await;
+    let e = desk.try_run(BY_DAY).await.unwrap_err();
+    assert!(e.message().contains("are about to expire"), "{e}");
+    gate.release();
+    soon(expiring).await.unwrap().unwrap();
+    assert_eq!(desk.rows("SELECT bucket, sum(quantity) FROM hourly GROUP BY 1").await, BY_HOUR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_follows_the_buckets_of_a_definition_that_came_meanwhile() {
+    let home = Home::new();
+    let desk = about_to_expire(&home).await;
+    let (gate, expiring) = run_until(&home, EXPIRE, "hourly/_delta_log").await;
+    desk.run(BY_DAY).await;
+    gate.release();
+    soon(expiring).await.unwrap().unwrap();
+    let cut = desk.table("sales").await.update().await.unwrap().expired_through().unwrap();
+    assert_eq!(cut, FIRST + 86_400_000_000, "the beginning of the second day");
+    desk.run("DELETE FROM sales WHERE product_id = 'z' AND event_time >= '2026-03-02'; REFRESH MATERIALIZED VIEW hourly").await;
+    assert_eq!(
+        desk.rows("SELECT bucket, quantity FROM hourly").await,
+        ["2026-03-01T00:00:00,7", "2026-03-02T00:00:00,8"]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fold_of_the_definition_before_is_planned_again() {
     let home = Home::new();
