@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use tokio::task::{JoinError, JoinSet};
 
 use super::definition::{Definition, within};
 use super::evolution::known;
 use super::recompute::Unit;
+use super::slices::{Slice, schedule, slices};
 use super::view::{PinnedRollup, PinnedSource, Reach, Rollup, Source, union};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind};
@@ -126,9 +128,15 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
             // Rows that only moved to another file are no work that anybody asked for.
             work.rows = tailed;
         }
-        let mut rows = vec![pinned.source.rows(Reach::Stored).await?];
-        rows.extend(unit.archived.clone());
-        work.write(pinned.recomputed_from(union(rows)?, &dirty)?, Some("replace")).await?;
+        if let Some(archived) = unit.archived.clone() {
+            let rows = union(vec![pinned.source.rows(Reach::Stored).await?, archived])?;
+            work.write(pinned.recomputed_from(rows, &dirty)?, Some("replace")).await?;
+        } else {
+            let (source, time) = (pinned.source.snapshot(), definition.source_time());
+            let inside = within(time, &source.schema, &dirty, true)?;
+            let files = touched(source, time, &dirty);
+            work.write_over(pinned.source.table(), source, files, Some(inside), Some("replace")).await?;
+        }
     }
     let rows = work.rows;
     change.adds = work.adds;
@@ -176,8 +184,7 @@ async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Fol
     }
     let mut work = Work::new(pinned, state);
     if let Some(files) = steps.get(next as usize) {
-        let rows = Files::new(table.store(), Arc::clone(&source.schema), files.clone()).into_plan("rows")?;
-        match work.write(pinned.rollup.definition.over(rows)?, None).await {
+        match work.write_over(table, &source, files.clone(), None, None).await {
             Err(e) if begun.is_some() && e.kind() == Kind::Storage => {
                 return restart_build(pinned, &step_app, step, e).await;
             }
@@ -221,9 +228,7 @@ pub async fn build_beside(
     let snapshot = source.table().update().await?;
     let mut work = Work { store: table.store(), definition, state, adds: vec![], rows: 0 };
     for files in build_steps(&snapshot) {
-        let rows =
-            Files::new(source.table().store(), Arc::clone(&snapshot.schema), files).into_plan("rows")?;
-        if let Err(e) = work.write(definition.over(rows)?, None).await {
+        if let Err(e) = work.write_over(source.table(), &snapshot, files, None, None).await {
             discard(table.store(), &work.adds).await;
             return Err(e);
         }
@@ -291,6 +296,9 @@ async fn commit(pinned: &PinnedRollup, change: &Change) -> Result<i64> {
     committed
 }
 
+/// Rows, and the files they are in.
+type Written = Result<(u64, Vec<Add>)>;
+
 /// The files of one try.
 struct Work<'a> {
     store: &'a Store,
@@ -315,6 +323,69 @@ impl<'a> Work<'a> {
         writer.write_all(rows).await?;
         self.rows += writer.rows();
         self.adds.extend(writer.finish().await?);
+        Ok(())
+    }
+
+    /// Writes what the definition makes of a source's files, of the rows that pass the filter.
+    async fn write_over(
+        &mut self,
+        source: &Table,
+        at: &Snapshot,
+        files: Vec<Arc<File>>,
+        filter: Option<Expr>,
+        part: Option<&'static str>,
+    ) -> Result<()> {
+        let (definition, store) = (self.definition, self.store);
+        let plan = |slice: Slice| {
+            let rows = Files::new(source.store(), Arc::clone(&at.schema), slice.files).into_plan("rows")?;
+            let rows = LogicalPlanBuilder::from(rows);
+            let rows = match &filter {
+                Some(filter) => rows.filter(filter.clone())?,
+                None => rows,
+            };
+            definition.over(rows.build()?)
+        };
+        let lanes = self.state.config().target_partitions();
+        let schedule =
+            schedule(slices(files, &at.schema, definition.source_time(), definition.bucketing()), lanes);
+        // A lane has one thread.
+        let mut lane = self.state.clone();
+        lane.config_mut().options_mut().execution.target_partitions = 1;
+        let mut running = JoinSet::new();
+        for chunk in schedule.chunks {
+            let mut plans = vec![];
+            for slice in chunk {
+                plans.push(lane.create_physical_plan(&definition.sorted(plan(slice)?)?).await?);
+            }
+            let mut writer = FileWriter::new(store, Arc::clone(definition.schema()), part);
+            let task = lane.task_ctx();
+            if running.len() >= lanes {
+                self.take(running.join_next().await)?;
+            }
+            running.spawn(async move {
+                for plan in plans {
+                    let rows = datafusion::physical_plan::execute_stream(plan, Arc::clone(&task))?;
+                    writer.write_all(rows).await?;
+                }
+                let rows = writer.rows();
+                Ok::<_, Error>((rows, writer.finish().await?))
+            });
+        }
+        while !running.is_empty() {
+            self.take(running.join_next().await)?;
+        }
+        for slice in schedule.together {
+            self.write(plan(slice)?, part).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what a lane has written.
+    fn take(&mut self, chunk: Option<Result<Written, JoinError>>) -> Result<()> {
+        let Some(chunk) = chunk else { return Ok(()) };
+        let (rows, adds) = chunk.map_err(|e| Error::internal(format!("a lane of a fold: {e}")))??;
+        self.rows += rows;
+        self.adds.extend(adds);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! | [`view`] | the formula |
 //! | [`fold`] | the formula, committed: fold, build |
 //! | [`recompute`] | what is to be computed anew, and in which units |
+//! | [`slices`] | which files are aggregated apart from others |
 //! | [`evolution`] | another definition in the place of a rollup's own |
 //! | [`audit`] | where a rollup differs from its definition |
 //! | [`table`] | the formula, queried |
@@ -15,5 +16,6 @@ pub mod definition;
 pub mod evolution;
 pub mod fold;
 pub mod recompute;
+pub mod slices;
 pub mod table;
 pub mod view;

@@ -24,6 +24,7 @@ mod refunds;
 mod s3;
 mod sales_pack;
 mod sketch_rollups;
+mod slices;
 mod slt;
 mod upkeep;
 mod watermark;
