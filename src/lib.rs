@@ -10,6 +10,7 @@
 //! | [`lake`] | Delta tables on an object store |
 //! | [`rollup`] | incremental views: the formula |
 //! | [`catalog`] | what a warehouse holds, as catalogs of the engine |
+//! | [`optimizer`] | rules of our own for the engine's planner |
 //! | [`session`] | the one place that makes a session of the engine |
 //! | [`leaderboard`] | refreshing snapshot views |
 //! | [`ingest`] | files into events tables, each once |
@@ -28,6 +29,7 @@ pub mod jobs;
 pub mod lake;
 pub mod leaderboard;
 pub mod maintain;
+pub mod optimizer;
 pub mod pg;
 pub mod rollup;
 pub mod session;

@@ -21,6 +21,9 @@ use crate::catalog::watermark;
 use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
 use crate::lake::table::Table;
+use crate::optimizer;
+use crate::optimizer::candidates::{Candidates, rollups_over};
+use crate::optimizer::settings::PlannerSettings;
 use crate::rollup::table::RollupTable;
 use crate::rollup::view::Rollup;
 
@@ -87,6 +90,7 @@ pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<
     builder.aggregate_functions().get_or_insert_default().extend(toplake_udfs::all_aggregate_functions());
     let audit = TableFunction::new(audit::NAME.to_owned(), Arc::new(AuditFunction(Arc::clone(warehouse))));
     builder.table_functions().get_or_insert_default().insert(audit::NAME.to_owned(), Arc::new(audit));
+    builder = optimizer::rules().into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
     let catalogs = builder
         .catalog_list()
         .get_or_insert_with(|| Arc::new(datafusion::catalog::MemoryCatalogProviderList::new()))
@@ -124,6 +128,9 @@ fn config() -> SessionConfig {
     let options = config.options_mut();
     options.sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
     options.execution.time_zone = Some("UTC".to_owned());
+    options.extensions.insert(PlannerSettings::default());
+    // For max(a), min(f(b)) the engine would skip rows by their a, and so miss the least f(b).
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     config
 }
 
@@ -151,8 +158,25 @@ pub async fn open(location: &str) -> Result<Engine> {
 /// Pins every table that a plan reads, coarsest rollups first and raw events last, so that no rollup has folded more
 /// than its source shows.
 pub async fn pin_all(plan: &LogicalPlan, pins: &Pins) -> Result<()> {
-    let mut found = Readers::default();
-    found.collect(plan)?;
+    pin(Readers::of(plan)?, pins).await
+}
+
+/// Pins every table that a statement reads, and where its session wants that the rollups that may answer for raw events.
+pub async fn prepare(plan: &LogicalPlan, warehouse: &Arc<Warehouse>, state: &mut SessionState) -> Result<()> {
+    let pins = Pins::of(state.config());
+    let mut found = Readers::of(plan)?;
+    if !PlannerSettings::of(state.config()).rewrite {
+        return pin(found, &pins).await;
+    }
+    let rollups = rollups_over(warehouse, &found.tables).await?;
+    found.rollups.extend(rollups.iter().map(|table| Arc::clone(table.rollup())));
+    pin(found, &pins).await?;
+    let candidates = Candidates::of(&rollups, &pins, state).await?;
+    state.config_mut().options_mut().extensions.insert(candidates);
+    Ok(())
+}
+
+async fn pin(mut found: Readers, pins: &Pins) -> Result<()> {
     for board in &found.leaderboards {
         pins.snapshot(board).await?;
     }
@@ -167,7 +191,14 @@ pub async fn pin_all(plan: &LogicalPlan, pins: &Pins) -> Result<()> {
             _ => found.watermarks.extend(warehouse.table(&name).await?),
         }
     }
+    for table in &found.late {
+        pins.snapshot(table).await?;
+    }
     found.rollups.sort_by_key(|r| std::cmp::Reverse(r.level()));
+    // All of them before the first source: two may have one in common.
+    for rollup in &found.rollups {
+        pins.snapshot(&rollup.table).await?;
+    }
     for rollup in &found.rollups {
         rollup.pin(pins).await?;
     }
@@ -183,9 +214,7 @@ pub async fn pin_all(plan: &LogicalPlan, pins: &Pins) -> Result<()> {
 /// Whether the rows of a plan depend on nothing but the pinned versions of what it reads: not on files elsewhere, system
 /// tables, the clock or chance.
 pub fn depends_on_pins_only(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = Readers::default();
-    found.collect(plan)?;
-    Ok(!found.more)
+    Ok(!Readers::of(plan)?.more)
 }
 
 /// Whether a function may give another result at another time for the same arguments. A watermark is that of its pinned
@@ -205,6 +234,8 @@ fn varies(expr: &Expr) -> bool {
 struct Readers {
     leaderboards: Vec<Arc<Table>>,
     rollups: Vec<Arc<Rollup>>,
+    /// Tables of late rows, which are pinned before the events tables whose commits name their files.
+    late: Vec<Arc<Table>>,
     tables: Vec<Arc<Table>>,
     audits: Vec<Arc<dyn TableProvider>>,
     /// What completeness is asked of, and the tables among it.
@@ -215,6 +246,12 @@ struct Readers {
 }
 
 impl Readers {
+    fn of(plan: &LogicalPlan) -> Result<Self> {
+        let mut found = Readers::default();
+        found.collect(plan)?;
+        Ok(found)
+    }
+
     fn collect(&mut self, plan: &LogicalPlan) -> Result<()> {
         let mut inner = vec![];
         plan.apply_with_subqueries(|node| {
@@ -234,10 +271,13 @@ impl Readers {
             if let Some(table) = any.downcast_ref::<RollupTable>() {
                 self.rollups.push(Arc::clone(table.rollup()));
             } else if let Some(table) = any.downcast_ref::<EventsTable>() {
-                // A late table before the events table whose commits name its files.
-                let place = if table.late_of().is_some() { 0 } else { self.tables.len() };
-                self.tables.insert(place, Arc::clone(table.table()));
-                self.tables.extend(table.late_of().cloned());
+                match table.late_of() {
+                    Some(events) => {
+                        self.late.push(Arc::clone(table.table()));
+                        self.tables.push(Arc::clone(events));
+                    }
+                    None => self.tables.push(Arc::clone(table.table())),
+                }
             } else if let Some(table) = any.downcast_ref::<LeaderboardTable>() {
                 self.leaderboards.push(Arc::clone(table.table()));
             } else if any.is::<Audit>() {

@@ -83,13 +83,11 @@ impl Scan<'_> {
         };
         let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
         let readers = CachedParquetFileReaderFactory::new(Arc::clone(self.store.object_store()), cache);
-        let mut source = ParquetSource::new(Arc::clone(self.schema))
+        // The engine hands it the filter above it, by which it leaves out row groups and pages.
+        let source = ParquetSource::new(Arc::clone(self.schema))
             .with_table_parquet_options(options)
             .with_metadata_size_hint(FOOTER_HINT)
             .with_parquet_file_reader_factory(Arc::new(readers));
-        if let Some(predicate) = predicate {
-            source = source.with_predicate(predicate);
-        }
         let config = FileScanConfigBuilder::new(self.store.object_store_url()?, Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)

@@ -166,6 +166,25 @@ impl Definition {
         self.measures.iter().map(|m| self.schema.field(m.index).name().as_str())
     }
 
+    /// The function that merges a column, if it is a measure.
+    pub fn merge_function(&self, column: &str) -> Option<&Arc<AggregateUDF>> {
+        let index = self.schema.index_of(column).ok()?;
+        self.measures.iter().find(|m| m.index == index).map(|m| &m.merge)
+    }
+
+    /// What each column is, over the columns of the source.
+    pub fn expressions(&self) -> Result<Vec<Expr>> {
+        let parts = Parts::of(&self.template)?;
+        let all: Vec<&Expr> = parts.aggregate.group_expr.iter().chain(&parts.aggregate.aggr_expr).collect();
+        let outputs = parts.outputs()?.into_iter();
+        Ok(outputs.map(|(_, output)| all[output].clone().unalias_nested().data).collect())
+    }
+
+    /// Which rows of the source count.
+    pub fn filter(&self) -> Result<Option<Expr>> {
+        Ok(Parts::of(&self.template)?.filter.cloned())
+    }
+
     /// Whether another definition over the same source has the same buckets and keys, of the same rows.
     pub fn same_rows(&self, other: &Definition) -> Result<bool> {
         let of = |definition: &Definition| -> Result<_> {
@@ -379,7 +398,7 @@ fn find_bucket(group: &[Expr], time: &str, schema: &DFSchema) -> Result<(usize, 
 }
 
 /// The bucketing of `time_bucket(width, time, …)` or `date_trunc(unit, time)`; `None` for other calls.
-fn bucketing_of(call: &ScalarFunction, time: &str, schema: &DFSchema) -> Result<Option<Bucketing>> {
+pub fn bucketing_of(call: &ScalarFunction, time: &str, schema: &DFSchema) -> Result<Option<Bucketing>> {
     let is_time = |e: &Expr| matches!(e, Expr::Column(c) if c.name() == time);
     let literal = |e: &Expr| match e {
         Expr::Literal(value, _) => Some(value.clone()),

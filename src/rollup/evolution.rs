@@ -152,6 +152,12 @@ impl PinnedRollup {
         Ok(all)
     }
 
+    /// Measures that are not known everywhere.
+    pub fn unknown_measures(&self) -> Result<BTreeSet<String>> {
+        let unknown = self.unknown()?.into_iter().filter(|(_, ranges)| !ranges.is_empty());
+        Ok(unknown.map(|(measure, _)| measure).collect())
+    }
+
     /// Rows in the rollup's form with NULL for what is not known.
     pub(super) fn masked(&self, rows: LogicalPlan) -> Result<LogicalPlan> {
         let unknown = self.unknown()?;

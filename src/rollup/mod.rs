@@ -10,11 +10,13 @@
 //! | [`evolution`] | another definition in the place of a rollup's own |
 //! | [`audit`] | where a rollup differs from its definition |
 //! | [`table`] | the formula, queried |
+//! | [`over_events`] | a rollup in terms of the raw events |
 
 pub mod audit;
 pub mod definition;
 pub mod evolution;
 pub mod fold;
+pub mod over_events;
 pub mod recompute;
 pub mod slices;
 pub mod table;

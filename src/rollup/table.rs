@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result as EngineResult};
-use datafusion::execution::SessionState;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
@@ -21,12 +21,27 @@ use crate::lake::pin::Pins;
 pub struct RollupTable {
     rollup: Arc<Rollup>,
     definition_sql: String,
+    merged: bool,
 }
 
 impl RollupTable {
     /// A table over `rollup`; the statement that made it is for people who ask.
     pub fn new(rollup: Arc<Rollup>, definition_sql: String) -> Self {
-        RollupTable { rollup, definition_sql }
+        RollupTable { rollup, definition_sql, merged: true }
+    }
+
+    /// The same for a reader that merges by itself: several rows may share a bucket and key.
+    pub fn partial(&self) -> Self {
+        RollupTable {
+            rollup: Arc::clone(&self.rollup),
+            definition_sql: self.definition_sql.clone(),
+            merged: false,
+        }
+    }
+
+    /// Whether there is one row for each bucket and key.
+    pub fn is_merged(&self) -> bool {
+        self.merged
     }
 
     /// The rollup.
@@ -64,7 +79,8 @@ impl TableProvider for RollupTable {
             return Err(DataFusionError::Internal("a rollup is planned in a session of the engine".into()));
         };
         let pinned = self.rollup.pin(&Pins::of(state.config())).await?;
-        let mut plan = LogicalPlanBuilder::from(pinned.view().await?);
+        let rows = if self.merged { pinned.view().await? } else { pinned.partial_view().await? };
+        let mut plan = LogicalPlanBuilder::from(rows);
         if let Some(filter) = conjunction(unnormalize_cols(filters.to_vec())) {
             plan = plan.filter(filter)?;
         }
@@ -74,6 +90,10 @@ impl TableProvider for RollupTable {
         if limit.is_some() {
             plan = plan.limit(0, limit)?;
         }
+        // It is part of a larger plan, which is optimised as a whole.
+        let state = SessionStateBuilder::new_from_existing(state.clone())
+            .with_physical_optimizer_rules(vec![])
+            .build();
         state.create_physical_plan(&plan.build()?).await
     }
 }

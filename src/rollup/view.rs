@@ -369,6 +369,12 @@ impl PinnedRollup {
     pub async fn view(&self) -> Result<LogicalPlan> {
         self.masked(self.rollup.definition.merge(self.partial_rows().await?)?)
     }
+
+    /// The view, not merged: rows that give the view if they are merged.
+    pub async fn partial_view(&self) -> Result<LogicalPlan> {
+        // What is not known is not known of a whole bucket: NULL in all its rows is NULL when they are merged.
+        self.masked(self.partial_rows().await?)
+    }
 }
 
 fn filtered(plan: LogicalPlan, filter: datafusion::prelude::Expr) -> Result<LogicalPlan> {

@@ -7,7 +7,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, SetVariable, Statement as EngineCommand, WriteOp};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as EngineStatement;
@@ -22,8 +22,9 @@ use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
 use crate::leaderboard;
+use crate::optimizer::settings::PlannerSettings;
 use crate::rollup::fold::fold;
-use crate::session::pin_all;
+use crate::session::prepare;
 
 /// Times a statement is planned, if what it reads is replaced or expires between planning and pinning.
 const TRIES: usize = 5;
@@ -226,7 +227,7 @@ impl Session {
     /// done at once.
     async fn planned(&self, statement: &EngineStatement, parameters: &[ScalarValue]) -> Result<Planned> {
         let mut state = self.ctx.state();
-        let pins = Pins::install(state.config_mut());
+        Pins::install(state.config_mut());
         let mut plan = self.plan(&state, statement).await?;
         if !parameters.is_empty() {
             plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
@@ -234,7 +235,11 @@ impl Session {
         match &plan {
             // Settings change the session itself, so they run in its context.
             LogicalPlan::Statement(_) => {
-                self.ctx.execute_logical_plan(plan).await?.collect().await?;
+                self.ctx.execute_logical_plan(resetting(plan)).await?.collect().await?;
+                if PlannerSettings::of(&self.ctx.copied_config()).rewrite {
+                    // So that rollups are known which others have made.
+                    self.warehouse.list().await?;
+                }
                 return Ok(Planned::Done(Outcome::done(if is_reset(statement) { "RESET" } else { "SET" })));
             }
             LogicalPlan::Ddl(ddl) => {
@@ -253,7 +258,7 @@ impl Session {
         if matches!(plan, LogicalPlan::Dml(_)) {
             plan = nullable_values(plan)?;
         }
-        pin_all(&plan, &pins).await?;
+        prepare(&plan, &self.warehouse, &mut state).await?;
         let physical = state.create_physical_plan(&plan).await?;
         Ok(Planned::Query(Box::new((plan, state, physical))))
     }
@@ -265,6 +270,19 @@ enum Planned {
     Done(Outcome),
     /// It is ready to run.
     Query(Box<(LogicalPlan, SessionState, Arc<dyn ExecutionPlan>)>),
+}
+
+/// The engine can reset its own settings only: ours are set to their default.
+fn resetting(plan: LogicalPlan) -> LogicalPlan {
+    match plan {
+        LogicalPlan::Statement(EngineCommand::ResetVariable(reset))
+            if reset.variable.starts_with("toplake.") =>
+        {
+            let set = SetVariable { variable: reset.variable, value: "default".to_owned() };
+            LogicalPlan::Statement(EngineCommand::SetVariable(set))
+        }
+        other => other,
+    }
 }
 
 /// The VALUES of an INSERT may be NULL: it is the table that refuses them, and it names its own column.

@@ -16,6 +16,7 @@ mod lake;
 mod late;
 mod long_log;
 mod online_retail;
+mod optimizer;
 mod pg;
 mod protocol;
 mod races;

@@ -175,6 +175,7 @@ corpus! {
     refresh,
     rollup,
     rollup_over_rollup,
+    settings,
     system_tables,
     time_bucket,
     views,

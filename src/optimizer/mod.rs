@@ -1,0 +1,26 @@
+//! What the engine's own optimizer cannot know: rules over rollups. Each is right by itself, and a query means the same
+//! without it.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`answer_from_rollup`] | a query over raw events is answered by a rollup that says the same |
+//! | [`drop_merge`] | partial rows are not merged for a query that aggregates them again |
+//! | [`aggregation`], [`candidates`] | what is asked of an events table; what there is to answer it |
+//! | [`settings`] | what a session asks of its planner |
+
+pub mod aggregation;
+pub mod answer_from_rollup;
+pub mod candidates;
+pub mod drop_merge;
+mod not_null;
+pub mod settings;
+
+use std::sync::Arc;
+
+use datafusion::optimizer::OptimizerRule;
+
+/// Our rules, in the order in which they run: after the engine's own, which have pushed filters and columns down to the
+/// scans by then, and do so again with what a rule has changed.
+pub fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    vec![Arc::new(answer_from_rollup::AnswerFromRollup), Arc::new(drop_merge::DropMerge)]
+}
