@@ -163,6 +163,19 @@ impl Error {
         &self.message
     }
 
+    /// Whether the store says that an object is not there.
+    pub fn is_missing_object(&self) -> bool {
+        let mut cause = self.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static));
+        while let Some(e) = cause {
+            if matches!(e.downcast_ref(), Some(object_store::Error::NotFound { .. })) {
+                return true;
+            }
+            cause = e.source();
+        }
+        // Of a footer, and of what several readers share, the engine hands on the words alone.
+        self.kind == Kind::Storage && self.message.contains("Object at location")
+    }
+
     /// What to do about it, where known.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -286,7 +299,7 @@ impl From<DataFusionError> for Error {
             DataFusionError::ParquetError(inner) => match *inner {
                 // What reads and writes Parquet hands on what the store said.
                 ParquetError::External(inner) => from_inside(inner),
-                other => Error::corrupt(lower_first(first_line(&other.to_string()))).with_source(other),
+                other => parquet(&other).with_source(other),
             },
             DataFusionError::IoError(inner) => inner.into(),
             DataFusionError::NotImplemented(m) => Error::not_supported(lower_first(first_line(&m))),
@@ -414,6 +427,13 @@ mod tests {
         let said = object_store::Error::Generic { store: "S3", source: "slow down".into() };
         let e: Error = DataFusionError::from(ParquetError::External(Box::new(said))).into();
         assert_eq!(e.kind(), Kind::Storage);
+        assert!(!e.is_missing_object());
+        let gone = || object_store::Error::NotFound { path: "a/b".into(), source: "no such file".into() };
+        let e: Error = DataFusionError::from(ParquetError::External(Box::new(gone()))).into();
+        assert!(e.context("table 't'").is_missing_object());
+        let footer = format!("Failed to fetch metadata for file a/b: Object Store error: {}", gone());
+        let e = Error::from(ParquetError::General(footer));
+        assert!(e.is_missing_object(), "{e:?}");
         let e: Error = ParquetError::EOF("file too short".into()).into();
         assert_eq!(e.kind(), Kind::Corrupt);
     }

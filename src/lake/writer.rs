@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::AsyncArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
@@ -171,6 +171,22 @@ pub async fn discard(store: &Store, adds: &[Add]) {
     }
 }
 
+/// Microseconds in UTC are the same numbers with and without the zone's name. The engine's cast would look the zone up for
+/// each of them.
+fn in_utc(array: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
+    let utc = |zone: &Option<Arc<str>>| matches!(zone.as_deref(), None | Some("UTC" | "+00:00" | "Z"));
+    match (array.data_type(), wanted) {
+        (
+            DataType::Timestamp(TimeUnit::Microsecond, from),
+            DataType::Timestamp(TimeUnit::Microsecond, to),
+        ) if utc(from) && utc(to) => {
+            let times = array.as_primitive::<TimestampMicrosecondType>().clone();
+            Some(Arc::new(times.with_timezone_opt(to.clone())))
+        }
+        _ => None,
+    }
+}
+
 /// Casts a batch to `schema`, column by column, and checks NOT NULL.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if batch.num_columns() != schema.fields().len() {
@@ -187,6 +203,9 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         }
         if array.data_type() == field.data_type() {
             return Ok(Arc::clone(array));
+        }
+        if let Some(relabelled) = in_utc(array, field.data_type()) {
+            return Ok(relabelled);
         }
         cast_with_options(array, field.data_type(), &strict)
             .map_err(|e| Error::from(e).context(format!("column '{}'", field.name())))

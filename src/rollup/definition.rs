@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue, TableReference};
 use datafusion::execution::FunctionRegistry;
@@ -249,6 +249,29 @@ impl Definition {
             other => Ok(Transformed::no(other)),
         })?;
         self.as_stored(filled.data)
+    }
+
+    /// Like [`over`](Self::over), of rows that all lie in the bucket which begins at `bucket` (microseconds): it need not
+    /// be computed, nor be part of what groups are found by, nor of what they are sorted by.
+    pub fn over_bucket(&self, rows: LogicalPlan, bucket: i64) -> Result<LogicalPlan> {
+        let known = |aggregate: Aggregate| -> Result<Aggregate> {
+            let schema = aggregate.input.schema();
+            let (index, _) = find_bucket(&aggregate.group_expr, &self.source_time, schema)?;
+            let mut group = aggregate.group_expr.clone();
+            if let DataType::Timestamp(TimeUnit::Microsecond, zone) = group[index].get_type(schema)? {
+                let start = ScalarValue::TimestampMicrosecond(Some(bucket), zone);
+                let name = group[index].schema_name().to_string();
+                group[index] = Expr::Literal(start, None).alias(name);
+            }
+            Ok(Aggregate::try_new(aggregate.input, group, aggregate.aggr_expr)?)
+        };
+        let plan = self.over(rows)?.transform_up(|node| match node {
+            LogicalPlan::Aggregate(aggregate) => {
+                Ok(Transformed::yes(LogicalPlan::Aggregate(known(aggregate)?)))
+            }
+            other => Ok(Transformed::yes(other.recompute_schema()?)),
+        })?;
+        Ok(plan.data)
     }
 
     /// One row for each bucket and key, of partial rows.

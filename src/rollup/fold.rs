@@ -82,13 +82,10 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
     let through = pinned.source.snapshot().version;
     let definition = &pinned.rollup.definition;
     let pending = pinned.pending(Reach::Stored).await?;
-    let unit = match Unit::next(pinned).await {
+    let (unit, waits) = match Unit::next(pinned).await {
         // An archive that cannot be read is no reason to leave unfolded what is new.
-        Err(e) if !pending.tail.is_empty() || !pending.dirty.is_empty() => {
-            tracing::warn!(rollup = pinned.rollup.table.name(), error = %e, "what is to be computed anew has to wait");
-            Unit::default()
-        }
-        unit => unit?,
+        Err(e) if !pending.tail.is_empty() || !pending.dirty.is_empty() => (Unit::default(), Some(e)),
+        unit => (unit?, None),
     };
     let dirty = pending.dirty.union(&unit.ranges);
     if pending.tail.is_empty() && dirty.is_empty() && !unit.counts && through - from < IDLE_COMMITS {
@@ -141,7 +138,10 @@ async fn once(pinned: &PinnedRollup, from: i64, state: &SessionState) -> Result<
     let rows = work.rows;
     change.adds = work.adds;
     commit(pinned, &change).await?;
-    Ok(Folded { rows, through, committed: true, pending: unit.left() })
+    match waits {
+        Some(e) => Err(e.context("what is new is folded, and what is to be computed anew has to wait")),
+        None => Ok(Folded { rows, through, committed: true, pending: unit.left() }),
+    }
 }
 
 /// Tail rows (already in the rollup's form) that are not in these buckets, which are computed anew.
@@ -168,24 +168,25 @@ async fn build(pinned: &PinnedRollup, state: &SessionState) -> Result<Option<Fol
     let (at_app, step_app) = (build_app(&pinned.snapshot), format!("toplake.build.step:{id}"));
     let (at, step) = (pinned.snapshot.position(&at_app), pinned.snapshot.position(&step_app));
     let table = pinned.source.table();
-    let begun = match at {
-        Some(version) => table.snapshot_at(version).await.ok(),
-        None => None,
+    let source = match at {
+        Some(version) => match table.snapshot_at(version).await {
+            // Its log has been cleaned up.
+            Err(e) if e.kind() == Kind::Corrupt => return restart_build(pinned, &step_app, step, e).await,
+            source => source?,
+        },
+        None => Arc::clone(pinned.source.snapshot()),
     };
-    let source = begun.clone().unwrap_or_else(|| Arc::clone(pinned.source.snapshot()));
     let steps = build_steps(&source);
-    let next = if begun.is_some() { step.unwrap_or(0) } else { 0 };
+    let next = step.unwrap_or(0);
     let mut change = Change::new(CommitKind::Append, "BUILD", &pinned.snapshot);
     change.sources = Some(BTreeMap::from([(table.name().to_owned(), source.version)]));
-    if begun.is_none() {
-        // The first step, or the files that it was begun on are gone: begin with nothing.
-        change.removes = pinned.snapshot.files.values().cloned().collect();
+    if at.is_none() {
         change.positions.push(Position { app: at_app, from: at, to: source.version });
     }
     let mut work = Work::new(pinned, state);
     if let Some(files) = steps.get(next as usize) {
         match work.write_over(table, &source, files.clone(), None, None).await {
-            Err(e) if begun.is_some() && e.kind() == Kind::Storage => {
+            Err(e) if at.is_some_and(|at| at < pinned.source.snapshot().version) && e.is_missing_object() => {
                 return restart_build(pinned, &step_app, step, e).await;
             }
             other => other?,
@@ -299,6 +300,20 @@ async fn commit(pinned: &PinnedRollup, change: &Change) -> Result<i64> {
 /// Rows, and the files they are in.
 type Written = Result<(u64, Vec<Add>)>;
 
+/// Closes the files of work that was done, and removes those of work that failed.
+async fn finished(work: Result<()>, writer: FileWriter) -> Written {
+    match work {
+        Ok(()) => {
+            let rows = writer.rows();
+            Ok((rows, writer.finish().await?))
+        }
+        Err(e) => {
+            writer.abandon().await;
+            Err(e)
+        }
+    }
+}
+
 /// The files of one try.
 struct Work<'a> {
     store: &'a Store,
@@ -320,9 +335,9 @@ impl<'a> Work<'a> {
         let plan = self.state.create_physical_plan(&definition.sorted(plan)?).await?;
         let rows = datafusion::physical_plan::execute_stream(plan, self.state.task_ctx())?;
         let mut writer = FileWriter::new(self.store, Arc::clone(definition.schema()), part);
-        writer.write_all(rows).await?;
-        self.rows += writer.rows();
-        self.adds.extend(writer.finish().await?);
+        let (rows, adds) = finished(writer.write_all(rows).await, writer).await?;
+        self.rows += rows;
+        self.adds.extend(adds);
         Ok(())
     }
 
@@ -337,13 +352,17 @@ impl<'a> Work<'a> {
     ) -> Result<()> {
         let (definition, store) = (self.definition, self.store);
         let plan = |slice: Slice| {
+            let bucket = slice.bucket;
             let rows = Files::new(source.store(), Arc::clone(&at.schema), slice.files).into_plan("rows")?;
             let rows = LogicalPlanBuilder::from(rows);
             let rows = match &filter {
                 Some(filter) => rows.filter(filter.clone())?,
                 None => rows,
             };
-            definition.over(rows.build()?)
+            match bucket {
+                Some(bucket) => definition.over_bucket(rows.build()?, bucket),
+                None => definition.over(rows.build()?),
+            }
         };
         let lanes = self.state.config().target_partitions();
         let schedule =
@@ -363,12 +382,14 @@ impl<'a> Work<'a> {
                 self.take(running.join_next().await)?;
             }
             running.spawn(async move {
-                for plan in plans {
-                    let rows = datafusion::physical_plan::execute_stream(plan, Arc::clone(&task))?;
-                    writer.write_all(rows).await?;
-                }
-                let rows = writer.rows();
-                Ok::<_, Error>((rows, writer.finish().await?))
+                let written = async {
+                    for plan in plans {
+                        let rows = datafusion::physical_plan::execute_stream(plan, Arc::clone(&task))?;
+                        writer.write_all(rows).await?;
+                    }
+                    Ok(())
+                };
+                finished(written.await, writer).await
             });
         }
         while !running.is_empty() {

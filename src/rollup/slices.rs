@@ -23,11 +23,16 @@ const CHUNKS_PER_LANE: i64 = 4;
 pub struct Slice {
     /// The files.
     pub files: Vec<Arc<File>>,
+    /// Where the bucket begins that all their rows lie in, in microseconds, if it is one.
+    pub bucket: Option<i64>,
     bytes: i64,
 }
 
 impl Slice {
-    fn push(&mut self, file: Arc<File>) {
+    /// Adds a file with rows from the first of these buckets to the last.
+    fn push(&mut self, file: Arc<File>, first: i64, last: i64) {
+        let same = first == last && (self.files.is_empty() || self.bucket == Some(first));
+        self.bucket = same.then_some(first);
         self.bytes += file.add.size;
         self.files.push(file);
     }
@@ -40,7 +45,7 @@ pub fn slices(files: Vec<Arc<File>>, schema: &SchemaRef, time: &str, bucketing: 
     for file in &files {
         let Some((lowest, highest)) = bounds(file) else {
             let bytes = files.iter().map(|file| file.add.size).sum();
-            return vec![Slice { files, bytes }];
+            return vec![Slice { files, bucket: None, bytes }];
         };
         bounded.push((bucketing.start(lowest), bucketing.start(highest), Arc::clone(file)));
     }
@@ -49,10 +54,12 @@ pub fn slices(files: Vec<Arc<File>>, schema: &SchemaRef, time: &str, bucketing: 
     let mut last_bucket = i64::MIN;
     for (first, last, file) in bounded {
         match slices.last_mut() {
-            Some(slice) if first <= last_bucket || slice.bytes < LEAST_BYTES => slice.push(file),
+            Some(slice) if first <= last_bucket || slice.bytes < LEAST_BYTES => {
+                slice.push(file, first, last);
+            }
             _ => {
                 let mut slice = Slice::default();
-                slice.push(file);
+                slice.push(file, first, last);
                 slices.push(slice);
             }
         }
@@ -136,6 +143,10 @@ mod tests {
             names(&by_hour(files)),
             [vec!["0-10", "30-50"], vec!["61-100", "110-130"], vec!["300-310"]]
         );
+        let buckets = |files| by_hour(files).iter().map(|s| s.bucket.is_some()).collect::<Vec<_>>();
+        let files =
+            vec![file(2, 0, 10), file(2, 30, 50), file(2, 61, 100), file(2, 110, 130), file(2, 300, 310)];
+        assert_eq!(buckets(files), [true, false, true]);
         // A late event holds all together.
         let files = vec![file(2, 0, 10), file(2, 60, 70), file(2, 120, 130), file(2, 5, 125)];
         assert_eq!(by_hour(files).len(), 1);

@@ -5,6 +5,7 @@
 
 mod ad_clicks_pack;
 mod audit;
+mod building;
 mod corruption;
 mod delta_readers;
 mod evolution;
