@@ -8,11 +8,14 @@
 use std::sync::Arc;
 
 use super::warehouse::Warehouse;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind, OutboxFile};
 use crate::lake::committer::{Change, Position};
-use crate::lake::snapshot::Snapshot;
+use crate::lake::snapshot::{Commit, Snapshot};
 use crate::lake::table::Table;
+
+/// Times that a follower begins again after losing to another.
+const TRIES: usize = 40;
 
 /// A way that files go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,36 +67,62 @@ impl Route {
     /// Adds to a table what the commits of `from` have named since the last time. Any number of followers may run at the
     /// same time.
     pub async fn follow(self, from: &Table, into: &Table) -> Result<()> {
-        loop {
-            // The table first: what a follower adds after that is still named by the commits read below.
-            let mine = into.update().await?;
-            let theirs = from.update().await?;
-            let pending = self.pending(&mine, from, &theirs).await?;
-            if pending.is_empty() {
-                return Ok(());
-            }
-            let mut change = Change::new(CommitKind::Append, "OUTBOX", &mine);
-            change.positions = self.positions(&mine, from, &theirs);
-            change.adds = pending;
-            match into.commit(&change).await {
-                Err(e) if e.kind() == Kind::Conflict => {}
-                done => return done.map(|_| ()),
+        let mut lost = None;
+        for _ in 0..TRIES {
+            match self.follow_once(from, into).await {
+                Err(e) if e.kind() == Kind::Conflict => lost = Some(e),
+                done => return done,
             }
         }
+        Err(lost.unwrap_or_else(|| Error::internal("no try was made")))
+    }
+
+    async fn follow_once(self, from: &Table, into: &Table) -> Result<()> {
+        // The table first: what a follower adds after that is still named by the commits read below.
+        let mine = into.update().await?;
+        let theirs = from.update().await?;
+        let pending = self.pending(&mine, from, &theirs).await?;
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let mut change = Change::new(CommitKind::Append, "OUTBOX", &mine);
+        change.positions = self.positions(&mine, from, &theirs);
+        change.adds = pending;
+        into.commit(&change).await.map(|_| ())
     }
 
     /// Files that commits of `from` name, up to the version `theirs`, and a table at the version `mine` does not have.
+    ///
+    /// Commits that name none are no concern of a follower, so where it came to may be cleaned up. One that names some stays
+    /// in the log until it is followed; that as many are found as the marks say shows that none is missing. Fails with a
+    /// conflict where one is: `mine` is so old that it was followed and cleaned up since.
     pub async fn pending(self, mine: &Snapshot, from: &Table, theirs: &Snapshot) -> Result<Vec<Add>> {
         let (mark, version) = apps(from);
-        if theirs.position(self.mark()) == mine.position(&mark) {
+        let marks = |at: Option<i64>| at.unwrap_or(0);
+        let expected = marks(theirs.position(self.mark())) - marks(mine.position(&mark));
+        if expected <= 0 {
             return Ok(vec![]);
         }
-        let commits = from.commits(mine.position(&version).unwrap_or(-1), theirs.version).await?;
-        let named = commits.iter().flat_map(|c| c.outbox.iter()).filter(|f| f.table == self.name());
-        Ok(named.map(|f| f.add.clone()).collect())
+        let commits = from.commits_left(mine.position(&version).unwrap_or(-1), theirs.version).await?;
+        let named = |commit: &Commit| -> Vec<Add> {
+            let files = commit.outbox.iter().filter(|file| file.table == self.name());
+            files.map(|file| file.add.clone()).collect()
+        };
+        let named: Vec<Vec<Add>> = commits.iter().map(|c| named(c)).filter(|adds| !adds.is_empty()).collect();
+        if named.len() as i64 != expected {
+            return Err(Error::conflict(format!(
+                "table '{}': {expected} commits name files of its {} since version {}, and the log has {} of them",
+                from.name(),
+                self.name(),
+                mine.position(&version).unwrap_or(-1),
+                named.len()
+            )));
+        }
+        Ok(named.into_iter().flatten().collect())
     }
 
-    /// The version of `from` whose commits a follower has yet to read from; `None` if it has read all that name a file.
+    /// The version of `from` whose commits a follower has yet to read from; `None` if it has read all that name a file. A
+    /// commit that names some from now on is newer than any version known before.
     pub async fn followed(self, from: &Table, into: &Table) -> Result<Option<i64>> {
         let theirs = from.update().await?;
         let Some(marked) = theirs.position(self.mark()) else { return Ok(None) };

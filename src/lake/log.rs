@@ -216,6 +216,20 @@ async fn list_log(table: &Store) -> Result<Vec<String>> {
     Ok(names.try_collect().await?)
 }
 
+/// The first commit of a log from which on none is missing.
+pub async fn begins_at(table: &Store) -> Result<Option<i64>> {
+    let mut versions: Vec<i64> =
+        list_log(table).await?.iter().filter_map(|name| version_of(name, COMMIT)).collect();
+    versions.sort_unstable();
+    let mut first = versions.pop();
+    while let Some(before) = versions.pop()
+        && first == Some(before + 1)
+    {
+        first = Some(before);
+    }
+    Ok(first)
+}
+
 fn version_of(name: &str, ending: &str) -> Option<i64> {
     let digits = name.strip_suffix(ending)?;
     (digits.len() == 20).then(|| digits.parse().ok()).flatten()

@@ -11,7 +11,7 @@ use super::log::{self, Opened};
 use super::schema;
 use super::snapshot::{Commit, Replay, Snapshot};
 use super::store::Store;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use datafusion::arrow::datatypes::Schema;
 
 /// Commits kept in memory for those who read what is new since a version.
@@ -229,6 +229,20 @@ impl Table {
         }
         let older = log::read_commits(&self.store, after, missing).await?;
         Ok(older.into_iter().map(Arc::new).chain(known).collect())
+    }
+
+    /// Like [`Self::commits`], of those that were not cleaned up.
+    pub async fn commits_left(&self, after: i64, through: i64) -> Result<Vec<Arc<Commit>>> {
+        let mut after = after;
+        loop {
+            match self.commits(after, through).await {
+                Err(e) if e.kind() == Kind::Corrupt => match log::begins_at(&self.store).await? {
+                    Some(first) if first > after + 1 => after = first - 1,
+                    _ => return Err(e),
+                },
+                found => return found,
+            }
+        }
     }
 
     /// The table as it was at `version`.

@@ -18,6 +18,7 @@ mod late;
 mod long_log;
 mod online_retail;
 mod optimizer;
+mod outbox;
 mod pg;
 mod protocol;
 mod races;
