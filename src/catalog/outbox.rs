@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind, OutboxFile};
-use crate::lake::committer::{Change, Position};
+use crate::lake::committer::{Change, Position, counted_at};
 use crate::lake::snapshot::{Commit, Snapshot};
 use crate::lake::table::Table;
 
@@ -103,7 +103,13 @@ impl Route {
         if expected <= 0 {
             return Ok(vec![]);
         }
-        let commits = from.commits_left(mine.position(&version).unwrap_or(-1), theirs.version).await?;
+        let (begun, newest) =
+            (mine.position(&version).unwrap_or(-1), theirs.position(&counted_at(self.mark())));
+        let commits = match newest {
+            // However long nothing was on its way, the log before it is not read.
+            Some(newest) if expected == 1 => from.commits_left(newest - 1, newest).await?,
+            newest => from.commits_left(begun, newest.unwrap_or(theirs.version)).await?,
+        };
         let named = |commit: &Commit| -> Vec<Add> {
             let files = commit.outbox.iter().filter(|file| file.table == self.name());
             files.map(|file| file.add.clone()).collect()
@@ -114,7 +120,7 @@ impl Route {
                 "table '{}': {expected} commits name files of its {} since version {}, and the log has {} of them",
                 from.name(),
                 self.name(),
-                mine.position(&version).unwrap_or(-1),
+                begun,
                 named.len()
             )));
         }

@@ -51,6 +51,11 @@ pub struct Expiry {
     pub time_column: String,
 }
 
+/// The position that has the version at which another was last counted up.
+pub fn counted_at(app: &str) -> String {
+    format!("{app}.version")
+}
+
 /// A planned commit.
 #[derive(Debug, Clone)]
 pub struct Change {
@@ -80,7 +85,8 @@ pub struct Change {
     pub removes: Vec<Arc<File>>,
     /// Positions that move.
     pub positions: Vec<Position>,
-    /// Positions that are counted up by one, wherever they stand.
+    /// Positions that are counted up by one, wherever they stand; each has another beside it ([`counted_at`]) that says at
+    /// which version that was.
     pub counts: Vec<&'static str>,
     /// A new schema or configuration.
     pub metadata: Option<Metadata>,
@@ -138,7 +144,10 @@ impl Change {
         let mut actions = vec![Action { commit_info: Some(info), ..Default::default() }];
         actions.extend(self.metadata.clone().map(|m| Action { meta_data: Some(m), ..Default::default() }));
         let compared = self.positions.iter().map(|p| (p.app.clone(), p.to));
-        let counted = self.counts.iter().map(|app| ((*app).to_owned(), on.position(app).unwrap_or(0) + 1));
+        let counted = self.counts.iter().flat_map(|app| {
+            let count = on.position(app).unwrap_or(0) + 1;
+            [((*app).to_owned(), count), (counted_at(app), on.version + 1)]
+        });
         actions.extend(compared.chain(counted).chain(self.event_times(on)).map(|(app_id, version)| Action {
             txn: Some(Txn { app_id, version, last_updated: Some(now) }),
             ..Default::default()

@@ -234,7 +234,7 @@ impl Table {
     /// Like [`Self::commits`], of those that were not cleaned up.
     pub async fn commits_left(&self, after: i64, through: i64) -> Result<Vec<Arc<Commit>>> {
         let mut after = after;
-        loop {
+        while after < through {
             match self.commits(after, through).await {
                 Err(e) if e.kind() == Kind::Corrupt => match log::begins_at(&self.store).await? {
                     Some(first) if first > after + 1 => after = first - 1,
@@ -243,6 +243,7 @@ impl Table {
                 found => return found,
             }
         }
+        Ok(vec![])
     }
 
     /// The table as it was at `version`.

@@ -105,3 +105,26 @@ async fn a_reader_that_is_too_old_for_the_log_does_not_miss_files() {
             .is_empty()
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_long_is_found_without_reading_the_log() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(SCHEMA).await;
+    for round in 1..=2 {
+        let sales = desk.table("sales").await;
+        for _ in 0..150 {
+            sales.commit(&Change::new(CommitKind::Rewrite, "IDLE", &sales.snapshot())).await.unwrap();
+        }
+        sales.checkpoint().await.unwrap();
+        ingest_unfollowed(&home, &desk, round).await;
+        let (fresh, store) = home.faulty_desk().await;
+        fresh.run("SELECT count(*) FROM sales").await;
+        let (_, before, _) = store.requests.so_far();
+        assert_eq!(fresh.value("SELECT count(*) FROM sales_late").await, round.to_string());
+        let (_, after, _) = store.requests.so_far();
+        // Each object is looked for once, and the next commits of both tables.
+        assert!(after - before < 80, "{}", after - before);
+        desk.run("CALL accept_late('sales', '2020-01-01', '2020-01-02')").await;
+    }
+}
