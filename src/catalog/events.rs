@@ -47,6 +47,8 @@ pub struct Beside {
     pub late_store: Option<Store>,
     /// Its late table, if rows are diverted.
     pub late: Option<Arc<Table>>,
+    /// Why late rows cannot be diverted, where they should be.
+    pub unfit: Option<Arc<Error>>,
     /// Of a late table: the events table whose commits name its files.
     pub events: Option<Arc<Table>>,
 }
@@ -88,6 +90,11 @@ impl EventsTable {
     /// The late table, if rows are diverted.
     pub fn late(&self) -> Option<&Arc<Table>> {
         self.beside.late.as_ref()
+    }
+
+    /// Why late rows cannot be diverted, where they should be.
+    pub fn unfit(&self) -> Option<&Arc<Error>> {
+        self.beside.unfit.as_ref()
     }
 
     /// The events table that a late table belongs to.

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::lake::action::Add;
 use crate::lake::committer::Change;
 use crate::lake::provider::Files;
+use crate::lake::schema::difference;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::stats::FileStats;
 use crate::lake::store::Store;
@@ -56,7 +57,17 @@ impl Warehouse {
         let table = self.table(&name).await?;
         let table = table.ok_or_else(|| Error::conflict(format!("'{name}' was dropped meanwhile")))?;
         let there = table.update().await?;
-        if events_of(&there) != Some(events) || there.schema != *schema {
+        if events_of(&there) == Some(events)
+            && let Some(what) = difference(schema, &there.schema)
+        {
+            return Err(Error::duplicate_table(format!(
+                "late rows of '{events}' do not fit '{name}', which has other columns: {what}"
+            ))
+            .with_hint(format!(
+                "ALTER TABLE {events} SET (late = 'accept'), keep elsewhere what you need of {name}, drop it, and SET (late = 'divert')"
+            )));
+        }
+        if events_of(&there) != Some(events) {
             return Err(Error::duplicate_table(format!(
                 "late rows of '{events}' would go to '{name}', and there is another table or view of that name"
             ))
@@ -124,6 +135,7 @@ pub struct Divided {
     time: Option<(usize, String)>,
     store: Store,
     late_store: Option<Store>,
+    unfit: Option<Arc<Error>>,
     in_time: Vec<Add>,
     late: Vec<Add>,
 }
@@ -138,6 +150,7 @@ impl Divided {
             time,
             store: events.table().store().clone(),
             late_store: events.late_store().cloned(),
+            unfit: events.unfit().cloned(),
             in_time: vec![],
             late: vec![],
         }
@@ -173,9 +186,19 @@ impl Divided {
         stats.filter_map(|json| FileStats::parse(json, &self.schema).rows).sum()
     }
 
-    /// Has a commit that is planned on `now` store them; rows that the watermark has passed since are divided again.
+    /// Has a commit that is planned on `now` store them; rows that the watermark has passed since are divided again. Where
+    /// late ones have nowhere to go the files are removed, and the error says why.
     pub async fn plan(&mut self, change: &mut Change, now: &Snapshot) -> Result<()> {
         self.divide_again(self.watermark(now)).await?;
+        if let Some(why) = self.unfit.as_ref().filter(|_| !self.late.is_empty()) {
+            let refused = Error::new(why.kind(), why.message());
+            let refused = match why.hint() {
+                Some(hint) => refused.with_hint(hint),
+                None => refused,
+            };
+            self.discard().await;
+            return Err(refused);
+        }
         change.planned_at = now.version;
         change.planned_on = Arc::clone(&now.metadata);
         change.refuses_late = self.diverts(now);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::lake::event_times::DEFAULT_LATENESS;
+use crate::lake::event_times::{DEFAULT_LATENESS, DEFAULT_MAX_FUTURE};
 
 /// What an object of the warehouse is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,9 +74,9 @@ pub mod keys {
     /// See [`super::TableOptions`].
     pub use crate::lake::event_times::ALLOWED_LATENESS;
     /// See [`super::TableOptions`].
-    pub use crate::lake::event_times::TIME_COLUMN;
+    pub use crate::lake::event_times::MAX_FUTURE;
     /// See [`super::TableOptions`].
-    pub const MAX_FUTURE: &str = "toplake.max_future";
+    pub use crate::lake::event_times::TIME_COLUMN;
     /// See [`super::TableOptions`].
     pub const RETENTION: &str = "toplake.retention";
     /// See [`super::TableOptions`].
@@ -132,7 +132,7 @@ impl Default for TableOptions {
         TableOptions {
             time_column: None,
             allowed_lateness: DEFAULT_LATENESS,
-            max_future: 3_600_000_000,
+            max_future: DEFAULT_MAX_FUTURE,
             late: Late::Accept,
             retention: None,
             archive: None,

@@ -21,7 +21,7 @@ use super::jobs::Jobs;
 use super::late;
 use super::leaderboard::LeaderboardTable;
 use super::options::{Late, ObjectKind, keys};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
 use crate::lake::scan::locate;
@@ -63,6 +63,8 @@ impl Object {
     fn is_current(&self) -> bool {
         match self {
             Object::Rollup(table) => table.rollup().is_current(),
+            // What stands in the way of its late rows may be gone by now.
+            Object::Table(events) => events.unfit().is_none(),
             _ => true,
         }
     }
@@ -296,7 +298,12 @@ impl Warehouse {
         } else if events.options().time_column.is_some() {
             beside.late_store = Some(self.store.child(&folder_of_name(&late::name_of(name))));
             if events.options().late == Late::Divert {
-                beside.late = Some(self.late_table(name, &snapshot.schema, events.options()).await?);
+                match self.late_table(name, &snapshot.schema, events.options()).await {
+                    Ok(late) => beside.late = Some(late),
+                    // What there is can be read, and rows that come in time be stored: whoever has late ones is told.
+                    Err(e) if e.kind() == Kind::DuplicateTable => beside.unfit = Some(Arc::new(e)),
+                    Err(e) => return Err(e),
+                }
             }
         }
         Ok(events.with(beside))

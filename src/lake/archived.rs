@@ -43,6 +43,26 @@ pub fn claim_of(file: &File, table_id: &str) -> Option<i64> {
     if id == table_id { number.parse().ok() } else { None }
 }
 
+/// An archive that rows have gone to is not there.
+pub fn missing() -> Error {
+    Error::undefined_table("there is no table any more, and events went there")
+        .with_hint("put it back where it was, or name another: ALTER TABLE … SET (archive = '…')")
+}
+
+/// Fails where nobody can say of an active file of an archive whether its rows have left their table: another writer has
+/// rewritten it.
+pub fn check_claims(archive: &Snapshot) -> Result<()> {
+    let is_claimed = |file: &File| file.add.tags.as_ref().is_some_and(|tags| tags.contains_key(CLAIM));
+    match archive.files.values().find(|file| !is_claimed(file)) {
+        None => Ok(()),
+        Some(file) => Err(Error::wrong_object_type(format!(
+            "file '{}' does not say under which claim its rows came, so another writer made it",
+            file.add.path
+        ))
+        .with_hint("restore the archive to its last version before OPTIMIZE or the like, and leave its files as they are")),
+    }
+}
+
 /// Since when everything that is past its retention at one version of a table is in its archive; `None` if nothing is.
 pub fn archived_from(table: &Snapshot) -> Option<i64> {
     table.option(ARCHIVED_FROM)?.parse().ok()
@@ -57,17 +77,23 @@ pub struct Archived {
 }
 
 impl Archived {
-    /// Opens the archive of a table; `None` if it has none.
+    /// Opens the archive of a table; `None` if it has none, or none that anything has gone to yet.
     pub async fn open(of: &Snapshot) -> Result<Option<Self>> {
         let Some(url) = of.option(ARCHIVE) else { return Ok(None) };
         let context = |e: Error| e.context(format!("archive '{url}'"));
         let store = Store::open(url).map_err(context)?;
-        let Some(table) = Table::open(url, store.clone()).await.map_err(context)? else { return Ok(None) };
+        let id = &of.metadata.id;
+        let Some(table) = Table::open(url, store.clone()).await.map_err(context)? else {
+            return match archived_from(of) {
+                None => Ok(None),
+                Some(_) => Err(context(missing())),
+            };
+        };
         let snapshot = table.snapshot();
+        check_claims(&snapshot).map_err(context)?;
         if snapshot.schema != of.schema {
             return Err(context(Error::wrong_object_type("it has other columns than the table")));
         }
-        let id = &of.metadata.id;
         let last = of.position(&settled(id)).unwrap_or(0);
         let is_out = |file: &&Arc<File>| claim_of(file, id).is_some_and(|claim| claim <= last);
         let files = snapshot.files.values().filter(is_out).cloned().collect();

@@ -8,7 +8,8 @@
 //! All of it is carried from commit to commit with the snapshot, so asking costs nothing however many files there are. A
 //! commit writes what it moves as positions (Delta `txn` actions), which nobody compares: the committer takes the higher
 //! one. Of commits without them (a foreign writer's) the statistics of the files count, and our checkpoints keep what came
-//! of that.
+//! of that. Nobody has looked at such rows when they came in: they bring event time no further than `max_future` after the
+//! time that the log gives for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,6 +29,12 @@ pub const ALLOWED_LATENESS: &str = "toplake.allowed_lateness";
 
 /// [`ALLOWED_LATENESS`] where the table does not say.
 pub const DEFAULT_LATENESS: i64 = 15 * 60_000_000;
+
+/// Option of an events table: how far ahead of the clock an event may lie, in microseconds.
+pub const MAX_FUTURE: &str = "toplake.max_future";
+
+/// [`MAX_FUTURE`] where the table does not say.
+pub const DEFAULT_MAX_FUTURE: i64 = 3_600_000_000;
 
 /// Positions: `<prefix><table id>` of batches and of the watermark, `<prefix><table id>:<source>/<number>` of a stream.
 const HIGHEST: &str = "toplake.highest:";
@@ -126,7 +133,8 @@ impl EventTimes {
         let mut times = EventTimes::of_positions(metadata, positions);
         if let Some(column) = metadata.configuration.get(TIME_COLUMN) {
             let streams = !times.streams.is_empty();
-            let highest = files.filter_map(|file| file.stats(schema).highest_time_seen(column)).max();
+            let highest =
+                files.filter_map(|file| foreign_highest(file, None, metadata, schema, column)).max();
             // Where streams are, the files have their rows too, and theirs are known.
             times.batches = times.batches.max(highest.filter(|_| !streams));
             times.raise_watermark(metadata);
@@ -219,7 +227,8 @@ impl EventTimes {
             && new.peek().is_some()
             && let Some(schema) = schema()
         {
-            let highest = new.filter_map(|file| file.stats(&schema).highest_time_seen(column)).max();
+            let at = Some(commit.timestamp).filter(|at| *at > 0);
+            let highest = new.filter_map(|file| foreign_highest(file, at, metadata, &schema, column)).max();
             self.batches = self.batches.max(highest);
         }
         self.raise_watermark(metadata);
@@ -265,6 +274,24 @@ fn of_stream(table_id: &str, partition: &Partition, reached: Reached) -> impl It
     let highest = reached.highest.map(|highest| (format!("{HIGHEST}{table_id}:{partition}"), highest));
     let idle = (format!("{IDLE}{table_id}:{partition}"), i64::from(reached.idle));
     highest.into_iter().chain([idle])
+}
+
+/// The highest event time of a file that may be a foreign writer's, no further than `max_future` after the commit that it
+/// came by, in milliseconds, or where that is not known after it was written.
+fn foreign_highest(
+    file: &File,
+    committed: Option<i64>,
+    metadata: &Metadata,
+    schema: &SchemaRef,
+    column: &str,
+) -> Option<i64> {
+    let highest = file.stats(schema).highest_time_seen(column)?;
+    let Some(came) = committed.or(Some(file.add.modification_time).filter(|at| *at > 0)) else {
+        return Some(highest);
+    };
+    let max_future = metadata.configuration.get(MAX_FUTURE).and_then(|text| text.parse().ok());
+    let latest = came.saturating_mul(1000).saturating_add(max_future.unwrap_or(DEFAULT_MAX_FUTURE));
+    Some(highest.min(latest))
 }
 
 /// The highest event time of files that are about to join, by their statistics.

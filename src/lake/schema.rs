@@ -207,6 +207,32 @@ pub fn default_configuration() -> BTreeMap<String, String> {
     ])
 }
 
+/// The first thing that two schemas of rows do not have in common; `None` if they are the same.
+pub fn difference(one: &Schema, other: &Schema) -> Option<String> {
+    for field in one.fields() {
+        match other.field_with_name(field.name()) {
+            Err(_) => return Some(format!("column '{}' is only here", field.name())),
+            Ok(there) if there.data_type() != field.data_type() => {
+                return Some(format!(
+                    "column '{}' has type {} here and {} there",
+                    field.name(),
+                    field.data_type(),
+                    there.data_type()
+                ));
+            }
+            Ok(there) if there.is_nullable() != field.is_nullable() => {
+                return Some(format!("column '{}' may be NULL on one side only", field.name()));
+            }
+            Ok(_) => {}
+        }
+    }
+    let more = other.fields().iter().find(|field| one.field_with_name(field.name()).is_err());
+    match more {
+        Some(field) => Some(format!("column '{}' is only there", field.name())),
+        None => (one.fields() != other.fields()).then(|| "their columns come in another order".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

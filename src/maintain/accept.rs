@@ -19,6 +19,7 @@ use crate::lake::action::CommitKind;
 use crate::lake::committer::Change;
 use crate::lake::provider::Files;
 use crate::lake::range::TimeRanges;
+use crate::lake::schema::difference;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::table::Table;
 use crate::lake::writer::{FileWriter, discard};
@@ -68,6 +69,18 @@ struct Work<'a> {
 impl Work<'_> {
     async fn attempt(&self) -> Result<u64> {
         let on = self.late.update().await?;
+        let events = self.events.update().await?;
+        if let Some(what) = difference(&on.schema, &events.schema) {
+            return Err(Error::wrong_object_type(format!(
+                "its rows do not fit '{}': {what}",
+                self.events.name()
+            ))
+            .with_hint(format!(
+                "INSERT INTO {} SELECT … FROM {}, column by column",
+                self.events.name(),
+                self.late.name()
+            )));
+        }
         let (from, to) = self.range;
         let bounds = |file: &File| file.stats(&on.schema).time_bounds(self.time);
         let touched = |file: &&Arc<File>| bounds(file).is_none_or(|(low, high)| high >= from && low < to);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
-use crate::lake::archived::{CLAIM, claim_of, claimed, settled};
+use crate::lake::archived::{CLAIM, archived_from, check_claims, claim_of, claimed, missing, settled};
 use crate::lake::committer::{Change, Position};
 use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::{File, Snapshot};
@@ -59,7 +59,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens it; makes it if it is not there.
+    /// Opens it; makes it if it is not there and nothing has gone to it yet.
     pub async fn open(url: &str, source: &Snapshot) -> Result<Self> {
         let context = |e: Error| e.context(format!("archive '{url}'"));
         let store = Store::open(url).map_err(context)?;
@@ -72,11 +72,15 @@ impl Archive {
             if let Some(table) = Table::open(url, store.clone()).await.map_err(context)? {
                 break table;
             }
+            if archived_from(source).is_some() {
+                return Err(context(missing()));
+            }
             if let Some(table) = Table::create(url, store.clone(), &new).await.map_err(context)? {
                 break table;
             }
         };
         let now = table.update().await.map_err(context)?;
+        check_claims(&now).map_err(context)?;
         if now.schema != source.schema {
             return Err(Error::wrong_object_type(format!(
                 "archive '{url}' has other columns than the table"

@@ -7,7 +7,8 @@
 //! pins a version pins its cut.
 //!
 //! The cut is announced in each of those rollups first ([`announced`]): a definition with other buckets that is put in the
-//! place of one's either comes before that, and the cut is planned anew, or sees it.
+//! place of one's either comes before that, and the cut is planned anew, or sees it. A rollup that is made counts a position
+//! of the table up ([`joined`]) before it reads any of it: a cut that was planned without that rollup is planned anew.
 
 use std::sync::Arc;
 
@@ -84,11 +85,26 @@ pub fn announced(table_id: &str) -> String {
     format!("toplake.expire:{table_id}")
 }
 
+/// The position of an events table that counts the rollups that were made from it directly.
+const ROLLUPS: &str = "toplake.rollups";
+
+/// Counts a rollup that was just made, and has read nothing yet, among those that cuts of its events table are an edge of.
+pub async fn joined(events: &Table) -> Result<()> {
+    let now = events.update().await?;
+    if now.protocol.check_writable(events.name()).is_err() {
+        // Nothing can expire there either.
+        return Ok(());
+    }
+    let mut change = Change::new(CommitKind::Append, "CREATE ROLLUP", &now);
+    change.counts = vec![ROLLUPS];
+    events.commit(&change).await.map(|_| ())
+}
+
 /// What leaves, as planned on one version.
 struct Plan {
     on: Arc<Snapshot>,
-    /// The tables of the rollups that the cut is an edge of, at the versions that it was planned on.
-    rollups: Vec<(Arc<Table>, Arc<Snapshot>)>,
+    /// The rollups that the cut is an edge of.
+    rollups: Vec<Arc<Rollup>>,
     cut: i64,
     /// The column that says so.
     time: String,
@@ -111,6 +127,7 @@ impl Work<'_> {
                 return Err(Error::conflict("the rows have expired meanwhile"));
             };
             plan = again;
+            announce(&plan).await?;
             let archive = Archive::open(&url, &plan.on).await?;
             let mut writer = archive.writer();
             if let Err(e) = self.copy_expired(&plan, &mut writer).await {
@@ -120,8 +137,9 @@ impl Work<'_> {
             archived = writer.rows();
             archive.append(writer, &claim, &plan.on).await?;
             held = Some(claim);
+        } else {
+            announce(&plan).await?;
         }
-        announce(&plan).await?;
         let mut change = Change::new(CommitKind::Expire, "EXPIRE", &plan.on);
         let mut metadata = plan.on.metadata.as_ref().clone();
         metadata.configuration.insert(EXPIRED_THROUGH.to_owned(), plan.cut.to_string());
@@ -137,6 +155,8 @@ impl Work<'_> {
         change.metadata = Some(metadata);
         change.expires = Some(Expiry { cut: plan.cut, time_column: plan.time.clone() });
         change.positions = held.map(|claim| claim.settle(&plan.on)).unwrap_or_default();
+        let rollups = plan.on.position(ROLLUPS);
+        change.positions.push(Position { app: ROLLUPS.to_owned(), from: rollups, to: rollups.unwrap_or(0) });
         change.adds = self.remainder(&plan).await?;
         change.removes = plan.files;
         let rows = |files: &mut dyn Iterator<Item = &Arc<File>>| -> Option<u64> {
@@ -163,7 +183,7 @@ impl Work<'_> {
             return Err(Error::wrong_object_type("it has no time_column, so no row is older than another"));
         };
         let on = table.update().await?;
-        // A rollup that comes into being after this is built from this version, or from a newer one.
+        // A rollup that comes into being after this counts up a position of that version before it reads anything.
         let rollups = match self.rows.by_arrival {
             true => vec![],
             false => rollups_over(self.warehouse, table).await?,
@@ -175,7 +195,7 @@ impl Work<'_> {
                 let name = rollup.table.name();
                 return Err(Error::conflict(format!("the definition of '{name}' was replaced meanwhile")));
             }
-            at.push((Arc::clone(&rollup.table), snapshot));
+            at.push(snapshot);
         }
         let Some(retention) = self.retention.or(self.rows.retention(&on)) else {
             return Err(Error::invalid_input("it has no retention")
@@ -197,7 +217,7 @@ impl Work<'_> {
         if files.is_empty() {
             return Ok(None);
         }
-        for (rollup, (_, snapshot)) in rollups.iter().zip(&at) {
+        for (rollup, snapshot) in rollups.iter().zip(&at) {
             let folded = snapshot.position(&Rollup::fold_app(snapshot));
             if self.is_behind(&on, folded, cut, &time).await? {
                 fold(rollup, self.state)
@@ -206,7 +226,7 @@ impl Work<'_> {
                 return Err(Error::conflict("a rollup had to read rows again before they expire"));
             }
         }
-        Ok(Some(Plan { on, rollups: at, cut, time, files }))
+        Ok(Some(Plan { on, rollups, cut, time, files }))
     }
 
     /// Whether a rollup has yet to compute a bucket below the cut anew. Rows that were only appended there are no
@@ -266,20 +286,44 @@ impl Work<'_> {
     }
 }
 
-/// Tells the rollups of the cut. Fails with a conflict where one has another definition now than the cut was planned on.
+/// Tells the rollups of the cut.
 async fn announce(plan: &Plan) -> Result<()> {
-    let app = announced(&plan.on.metadata.id);
-    for (table, snapshot) in &plan.rollups {
-        let from = snapshot.position(&app);
-        if from == Some(plan.cut) && table.update().await?.metadata == snapshot.metadata {
-            continue;
+    for rollup in &plan.rollups {
+        let mut lost = None;
+        for _ in 0..TRIES {
+            match announce_to(rollup, &plan.on.metadata.id, plan.cut).await {
+                // A fold or a recompute was faster, and that is no reason to plan the cut anew.
+                Err(e) if e.kind() == Kind::Conflict => lost = Some(e),
+                done => {
+                    lost = None;
+                    done?;
+                    break;
+                }
+            }
         }
-        let mut change = Change::new(CommitKind::Append, "EXPIRE SOURCE", snapshot);
-        change.refuses_alteration = true;
-        change.positions = vec![Position { app: app.clone(), from, to: plan.cut }];
-        table.commit(&change).await?;
+        if let Some(e) = lost {
+            return Err(e);
+        }
     }
     Ok(())
+}
+
+/// Fails with a conflict where the rollup has another definition now than the cut was planned on.
+async fn announce_to(rollup: &Rollup, events_id: &str, cut: i64) -> Result<()> {
+    let now = rollup.table.update().await?;
+    if Edition::of(&now) != rollup.edition {
+        let name = rollup.table.name();
+        return Err(Error::conflict(format!("the definition of '{name}' was replaced meanwhile")));
+    }
+    let app = announced(events_id);
+    let from = now.position(&app);
+    if from.is_some_and(|highest| highest >= cut) {
+        return Ok(());
+    }
+    let mut change = Change::new(CommitKind::Append, "EXPIRE SOURCE", &now);
+    change.refuses_alteration = true;
+    change.positions = vec![Position { app, from, to: cut }];
+    rollup.table.commit(&change).await.map(|_| ())
 }
 
 /// The latest instant, at or before `latest`, at which a bucket of every rollup begins; of an hour if there is none.

@@ -111,12 +111,15 @@ impl Work<'_> {
         let table = self.target.table();
         // What is listed before the newest version is looked for is committed there, or is not young any more.
         let listed = if full { self.list().await? } else { vec![] };
+        // The names before the newest version, too: what a follower adds in between is active there.
+        let named = if full { files_named_for(self.warehouse, table).await? } else { HashSet::new() };
         let needed = needed_from(self.warehouse, self.target).await?;
         let now = table.update().await?;
         let mut done = Vacuumed::default();
-        let (through, gone) = self.removed(&now, needed).await?;
+        let (through, mut gone) = self.removed(&now, needed).await?;
         done.files = gone.len();
         if full {
+            gone.extend(named);
             done.files += self.orphans(&now, through, gone, listed).await?;
         }
         done.log = log::clean_up(table.store(), needed.min(through), self.horizon.0).await?;
@@ -180,16 +183,15 @@ impl Work<'_> {
         Ok(listed.collect())
     }
 
-    /// Removes listed objects that no commit which may still be read names.
+    /// Removes listed objects that are not among those known already, and that no commit which may still be read names.
     async fn orphans(
         &self,
         now: &Snapshot,
         vacuumed: i64,
-        gone: HashSet<Path>,
+        mut known: HashSet<Path>,
         listed: Vec<ObjectMeta>,
     ) -> Result<usize> {
         let table = self.target.table();
-        let mut known = gone;
         for file in now.files.values() {
             known.insert(locate(table.store(), &file.add.path)?);
         }
@@ -198,7 +200,6 @@ impl Work<'_> {
                 known.insert(locate(table.store(), &file.add.path)?);
             }
         }
-        known.extend(files_named_for(self.warehouse, table).await?);
         let dead: Vec<Path> =
             listed.into_iter().map(|meta| meta.location).filter(|path| !known.contains(path)).collect();
         let count = dead.len();

@@ -22,7 +22,9 @@ use crate::lake::pin::Pins;
 use crate::lake::schema::storable_schema;
 use crate::lake::table::NewTable;
 use crate::leaderboard;
+use crate::maintain::expire::joined;
 use crate::rollup::fold::fold;
+use crate::rollup::view::{Rollup, Source};
 use crate::session::pin_all;
 
 impl Session {
@@ -165,7 +167,7 @@ impl Session {
             return Ok(Outcome::done(TAG));
         }
         let filled = match self.warehouse.require(&name).await? {
-            Object::Rollup(table) => fold(table.rollup(), &self.ctx.state()).await.map(|f| f.rows),
+            Object::Rollup(table) => self.fill(table.rollup()).await,
             Object::Leaderboard(board) => {
                 leaderboard::refresh(&self.warehouse, &board, &self.ctx.state()).await.map(|r| r.rows)
             }
@@ -179,6 +181,14 @@ impl Session {
                 Err(e.context(format!("materialized view '{name}'")))
             }
         }
+    }
+
+    /// Fills a rollup that was just made.
+    async fn fill(&self, rollup: &Arc<Rollup>) -> Result<u64> {
+        if let Source::Events { table, .. } = &rollup.source {
+            joined(table).await?;
+        }
+        Ok(fold(rollup, &self.ctx.state()).await?.rows)
     }
 
     /// `CREATE EXTERNAL TABLE …`

@@ -4,11 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use toplake::error::Kind;
 use toplake::ingest::files::find;
 use toplake::ingest::progress::Progress;
 use toplake::ingest::{Options, Summary, ingest};
+use toplake::lake::action::CommitKind;
+use toplake::lake::committer::Change;
+use toplake::lake::schema::to_delta;
 use toplake::maintain::target::Target;
 use toplake::maintain::vacuum::{Horizon, vacuum};
 
@@ -309,4 +314,60 @@ async fn a_late_table_outlives_its_table() {
     for desk in [&desk, &home.desk().await] {
         assert_eq!(ids(desk, "sales_late").await, Vec::<String>::new());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_rows_of_other_columns_are_not_accepted() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(SCHEMA).await;
+    desk.run("INSERT INTO sales VALUES (1, '2026-03-01 10:00:00', 'p', 1)").await;
+    desk.run("INSERT INTO sales VALUES (2, '2026-03-01 09:00:00', 'p', 1)").await;
+    desk.run("DROP TABLE sales CASCADE").await;
+    desk.run(
+        "CREATE TABLE sales (event_id VARCHAR, event_time TIMESTAMP NOT NULL) WITH (time_column = 'event_time')",
+    )
+    .await;
+    let refused = desk.try_run("CALL accept_late('sales')").await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::WrongObjectType, "{refused}");
+    assert!(refused.message().contains("'event_id' has type Int64"), "{refused}");
+    assert_eq!((ids(&desk, "sales").await, ids(&desk, "sales_late").await), (vec![], vec!["2".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_table_that_does_not_fit_keeps_nobody_from_the_events() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(&SCHEMA[..SCHEMA.find("CREATE MATERIALIZED").unwrap()]).await;
+    desk.run("INSERT INTO sales VALUES (1, '2026-03-01 10:00:00', 'p', 1)").await;
+    // Another writer's ADD COLUMN.
+    let table = desk.table("sales").await;
+    let on = table.snapshot();
+    let mut metadata = on.metadata.as_ref().clone();
+    let mut fields = on.schema.fields().to_vec();
+    fields.push(Arc::new(Field::new("note", DataType::Utf8View, true)));
+    metadata.schema_string = to_delta(&Schema::new(fields)).unwrap();
+    let mut change = Change::new(CommitKind::Foreign, "ADD COLUMNS", &on);
+    change.metadata = Some(metadata);
+    table.commit(&change).await.unwrap();
+    for desk in [&desk, &home.desk().await] {
+        assert_eq!(ids(desk, "sales").await, ["1"]);
+    }
+    desk.run("INSERT INTO sales VALUES (2, '2026-03-01 10:05:00', 'p', 1, 'in time')").await;
+    let late = "INSERT INTO sales VALUES (3, '2026-03-01 09:00:00', 'p', 1, 'late'), (4, '2026-03-01 10:06:00', 'p', 1, 'not')";
+    let refused = desk.try_run(late).await.unwrap_err();
+    assert!(
+        refused.message().contains("'note'") && refused.hint().unwrap().contains("'accept'"),
+        "{refused}"
+    );
+    assert_eq!(ids(&desk, "sales").await, ["1", "2"]);
+    desk.run(
+        "ALTER TABLE sales SET (late = 'accept'); DROP TABLE sales_late; ALTER TABLE sales SET (late = 'divert')",
+    )
+    .await;
+    desk.run(late).await;
+    assert_eq!(
+        (ids(&desk, "sales").await, ids(&desk, "sales_late").await.len()),
+        (vec!["1".to_owned(), "2".to_owned(), "4".to_owned()], 1)
+    );
 }

@@ -1,6 +1,7 @@
 //! Files on their way from table to table: they arrive however long nothing was on its way and whatever was cleaned up in
-//! between.
+//! between, and whoever cleans up while they do leaves them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use toplake::ingest::files::find;
@@ -12,7 +13,7 @@ use toplake::lake::log::commit_path;
 use toplake::maintain::target::Target;
 use toplake::maintain::vacuum::{Horizon, vacuum};
 
-use crate::harness::{Desk, Home};
+use crate::harness::{Desk, Fault, Gate, Home, soon};
 
 const SCHEMA: &str = "
     CREATE TABLE sales (event_id BIGINT, event_time TIMESTAMP NOT NULL, product_id VARCHAR, quantity BIGINT)
@@ -126,5 +127,40 @@ async fn what_comes_after_long_is_found_without_reading_the_log() {
         // Each object is looked for once, and the next commits of both tables.
         assert!(after - before < 80, "{}", after - before);
         desk.run("CALL accept_late('sales', '2020-01-01', '2020-01-02')").await;
+    }
+}
+
+/// At whatever moment of a vacuum a follower adds the files.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_vacuum_leaves_what_a_follower_adds_meanwhile() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(SCHEMA).await;
+    for before in 0.. {
+        ingest_unfollowed(&home, &desk, before + 1).await;
+        let (slow, faults) = home.faulty_desk().await;
+        // What is open before costs the vacuum no request, so that those which count are its own.
+        slow.table("sales_late").await;
+        let gate = Gate::new();
+        faults.on_get("sales", vec![Fault::Delay(Duration::ZERO); before]);
+        faults.on_get("sales", [Fault::Pause(Arc::clone(&gate))]);
+        let mut vacuuming = tokio::spawn(async move { vacuum_now(&slow, "sales_late").await });
+        let paused = tokio::select! {
+            () = gate.arrived() => true,
+            done = soon(&mut vacuuming) => { done.unwrap(); false }
+        };
+        desk.engine.warehouse().follow(&*desk.table("sales").await).await.unwrap();
+        if paused {
+            gate.release();
+            soon(vacuuming).await.unwrap();
+        }
+        let expected = (before + 1).to_string();
+        for desk in [&desk, &home.desk().await] {
+            assert_eq!(desk.value("SELECT count(event_id) FROM sales_late").await, expected, "{before}");
+        }
+        if !paused {
+            assert!(before > 5, "{before}");
+            return;
+        }
     }
 }

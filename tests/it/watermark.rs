@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use toplake::lake::action::{Action, Add, format_lines};
+use toplake::lake::action::{Action, Add, CommitInfo, format_lines};
 use toplake::lake::committer::{Change, Position};
 use toplake::lake::event_times::{Partition, Seen};
 use toplake::lake::table::Table;
@@ -106,6 +106,25 @@ async fn other_writers_count_by_their_statistics() {
     commit(&table, "e", 2, Seen::default(), vec![]).await;
     let highest = format!("toplake.highest:{}", table.snapshot().metadata.id);
     assert_eq!(table.snapshot().position(&highest), Some(NOON + 5 * HOUR));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_of_another_writer_moves_it_no_further_than_ours_may() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(SCHEMA).await;
+    let table = desk.table("sales").await;
+    let info = CommitInfo { timestamp: NOON / 1000, ..Default::default() };
+    let info = Action { commit_info: Some(info), ..Default::default() };
+    let far = Action { add: Some(file("far", 24 * 365 * 100)), ..Default::default() };
+    foreign(&table, vec![info, far]).await;
+    // An hour ahead is allowed, and rows may be an hour late.
+    assert_watermark(&home, &desk, "2026-03-01T12:00:00", "a century ahead").await;
+    // Where a writer does not say when it commits, its file says when it was written.
+    let written = NOON / 1000 + 2 * HOUR / 1000;
+    let add = Add { modification_time: written, ..file("undated", 24 * 365 * 100) };
+    foreign(&table, vec![Action { add: Some(add), ..Default::default() }]).await;
+    assert_watermark(&home, &desk, "2026-03-01T14:00:00", "from a commit without a time").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

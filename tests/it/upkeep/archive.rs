@@ -6,6 +6,10 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use toplake::error::Kind;
+use toplake::lake::action::CommitKind;
+use toplake::lake::committer::Change;
+use toplake::lake::store::Store;
+use toplake::lake::table::Table;
 use toplake::maintain::expire::expire;
 use toplake::maintain::target::{Rows, Target};
 use toplake::maintain::vacuum::{Horizon, vacuum};
@@ -178,6 +182,45 @@ async fn a_person_is_forgotten_in_the_archive_too() {
     let other = home.path("sales").to_str().unwrap().to_owned();
     desk.run(&format!("CREATE EXTERNAL TABLE elsewhere STORED AS DELTA LOCATION '{other}'")).await;
     assert_eq!(desk.try_run("VACUUM elsewhere").await.unwrap_err().kind(), Kind::WrongObjectType);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_others_have_rewritten_or_removed_is_an_error() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    six_days(&home, &desk).await;
+    desk.run(FOLD).await;
+    expire_now(&desk, 3 * DAY).await.unwrap();
+    // Another writer's OPTIMIZE: the same rows in a file that does not say where they came from.
+    let store = Store::open(home.path("archive").to_str().unwrap()).unwrap();
+    let archive = Table::open("archive", store.clone()).await.unwrap().unwrap();
+    let mut change = Change::new(CommitKind::Foreign, "OPTIMIZE", &archive.snapshot());
+    change.removes = archive.snapshot().files.values().cloned().collect();
+    change.adds = change.removes.iter().map(|file| file.add.clone()).collect();
+    for add in &mut change.adds {
+        let path = format!("rewritten-{}", add.path);
+        std::fs::copy(home.path("archive").join(&add.path), home.path("archive").join(&path)).unwrap();
+        (add.path, add.tags) = (path, None);
+    }
+    archive.commit(&change).await.unwrap();
+    for refused in [
+        desk.try_run(EVERYTHING).await.map(|_| ()).unwrap_err(),
+        expire_now(&desk, 2 * DAY).await.map(|_| ()).unwrap_err(),
+    ] {
+        assert_eq!(refused.kind(), Kind::WrongObjectType, "{refused}");
+        assert!(refused.message().contains("rewritten-"), "{refused}");
+        assert!(refused.hint().unwrap().contains("restore"), "{refused}");
+    }
+    assert_equals(&desk, "kept", "nothing has changed").await;
+
+    std::fs::rename(home.path("archive"), home.path("elsewhere")).unwrap();
+    for refused in [
+        desk.try_run(EVERYTHING).await.map(|_| ()).unwrap_err(),
+        expire_now(&desk, 2 * DAY).await.map(|_| ()).unwrap_err(),
+    ] {
+        assert_eq!(refused.kind(), Kind::UndefinedTable, "{refused}");
+    }
+    assert_equals(&desk, "kept", "and still nothing").await;
 }
 
 /// In whatever order rows come, leave, are folded and computed anew with the archive, and whatever dies.

@@ -297,3 +297,59 @@ async fn dead_letters_have_a_retention_too() {
     assert_eq!(done.rows, 1);
     assert_eq!(desk.value("SELECT position FROM toplake.dead_letters").await, "0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_follows_the_buckets_of_a_rollup_that_is_made_meanwhile() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    six_days(&desk).await;
+    desk.run(FOLD).await;
+    let (slow, faults) = home.faulty_desk().await;
+    let gate = Gate::new();
+    faults.on_put("sales/_delta_log", [Fault::Pause(Arc::clone(&gate))]);
+    let expiring = tokio::spawn(async move { expire_now(&slow).await });
+    gate.arrived().await;
+    let of = |events: &str| {
+        format!(
+            "SELECT time_bucket(INTERVAL '1 day', event_time) AS day, count(*) AS events FROM {events} GROUP BY 1"
+        )
+    };
+    desk.run(&format!(
+        "CREATE MATERIALIZED VIEW days WITH (refresh_mode = 'incremental') AS {}",
+        of("sales")
+    ))
+    .await;
+    gate.release();
+    let done = soon(expiring).await.unwrap();
+    assert_eq!(done.through, Some(MARCH + 3 * DAY), "the beginning of a day");
+    for table in ["sales", "kept"] {
+        desk.run(&format!("DELETE FROM {table} WHERE event_id = 390 AND event_time >= '2026-03-04'")).await;
+    }
+    for _ in 0..2 {
+        assert_eq!(desk.rows("SELECT * FROM days").await, desk.rows(&of("kept")).await);
+        desk.run("REFRESH MATERIALIZED VIEW days").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recompute_beside_it_is_no_reason_to_archive_again() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    let open_archive = with_archive(&home, &desk).await;
+    let (slow, faults) = home.faulty_desk().await;
+    let gate = Gate::new();
+    // The cut is about to be announced.
+    faults.on_put("hourly/_delta_log", [Fault::Pause(Arc::clone(&gate))]);
+    let expiring = tokio::spawn(async move { expire_now(&slow).await });
+    gate.arrived().await;
+    assert!(!home.path("archive/_delta_log").exists(), "nothing is copied before the rollups know");
+    desk.run("CALL recompute('hourly', '2026-03-05', 'infinity')").await;
+    gate.release();
+    assert!(soon(expiring).await.unwrap().archived > 300);
+    let sales = desk.table("sales").await.snapshot();
+    let claims = format!("toplake.archive.claimed:{}", sales.metadata.id);
+    assert_eq!(sales.position(&claims), Some(1), "one claim did it all");
+    desk.run(&open_archive).await;
+    assert_archived(&desk, "after a recompute").await;
+    assert_equals(&desk, "kept", "after a recompute").await;
+}
