@@ -15,6 +15,9 @@ use toplake::rollup::view::Rollup;
 
 use crate::harness::{Desk, FaultyStore, soon};
 
+/// Commits of the events after the first that have no file: that of the rollup which was made over them.
+const WITHOUT_FILE: usize = 1;
+
 const SCHEMA: &str = "
     CREATE TABLE sales (event_time TIMESTAMP NOT NULL, quantity BIGINT) WITH (time_column = 'event_time');
     CREATE MATERIALIZED VIEW hourly WITH (refresh_mode = 'incremental') AS
@@ -132,7 +135,7 @@ async fn a_log_that_is_cleaned_up_is_read_as_before() {
     assert_eq!(opened.snapshot().version, 190);
     assert!(opened.snapshot().files.keys().eq(whole.files.keys()));
     assert!(commits(opened.commits(140, 190).await.unwrap()).eq(141..=190));
-    assert_eq!(opened.snapshot_at(140).await.unwrap().files.len(), 140);
+    assert_eq!(opened.snapshot_at(140).await.unwrap().files.len(), 140 - WITHOUT_FILE);
     assert_eq!(opened.snapshot_at(109).await.unwrap_err().kind(), Kind::Corrupt);
     assert_eq!(follower.update().await.unwrap().version, 190);
     commit_until(&follower, 191).await;
@@ -168,6 +171,6 @@ async fn a_hint_that_is_too_old_leads_to_the_end_all_the_same() {
             store.put(&log::checkpoint_path(store, 40), late).await.unwrap();
         }
         let opened = Table::open("sales", store.clone()).await.unwrap().unwrap();
-        assert_eq!((opened.snapshot().version, opened.snapshot().files.len()), (95, 95));
+        assert_eq!((opened.snapshot().version, opened.snapshot().files.len()), (95, 95 - WITHOUT_FILE));
     }
 }
