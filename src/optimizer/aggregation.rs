@@ -110,6 +110,11 @@ fn replace_columns(exprs: &mut [Expr], schema: &DFSchema, of: &dyn Fn(usize) -> 
 
 /// What depends on other rows or queries, or groups in several ways at once.
 fn is_more_than_a_row(expr: &Expr) -> bool {
+    is_query(expr) || matches!(expr, Expr::GroupingSet(_))
+}
+
+/// What depends on another query.
+pub(super) fn is_query(expr: &Expr) -> bool {
     matches!(
         expr,
         Expr::ScalarSubquery(_)
@@ -117,6 +122,5 @@ fn is_more_than_a_row(expr: &Expr) -> bool {
             | Expr::Exists(_)
             | Expr::SetComparison(_)
             | Expr::OuterReferenceColumn(_, _)
-            | Expr::GroupingSet(_)
     )
 }

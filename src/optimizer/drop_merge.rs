@@ -14,6 +14,7 @@ use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::logical_expr::{Aggregate, AggregateUDF, Expr, Join, JoinType, LogicalPlan, TableScan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use super::aggregation::is_query;
 use crate::rollup::table::RollupTable;
 
 /// The rule.
@@ -206,17 +207,6 @@ fn origin(expr: &Expr, schema: &DFSchema, columns: &[Origin]) -> Result<Origin> 
         }
     }
     Ok(Origin::Key)
-}
-
-fn is_query(expr: &Expr) -> bool {
-    matches!(
-        expr,
-        Expr::ScalarSubquery(_)
-            | Expr::InSubquery(_)
-            | Expr::Exists(_)
-            | Expr::SetComparison(_)
-            | Expr::OuterReferenceColumn(_, _)
-    )
 }
 
 /// Whether an aggregation gives the same over partial rows.
