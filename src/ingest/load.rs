@@ -19,7 +19,7 @@ use crate::catalog::late::{Divided, EventWriter};
 use crate::catalog::outbox::Route;
 use crate::catalog::warehouse::Object;
 use crate::error::{Error, Kind, Result};
-use crate::lake::action::CommitKind;
+use crate::lake::action::{CommitKind, LedgerEntry};
 use crate::lake::committer::{Change, Position};
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
@@ -94,6 +94,8 @@ struct Segment {
     dead: Outbox,
     lines: u64,
     dead_lines: u64,
+    /// Lines of the file up to its end.
+    through: i64,
     /// Bytes that were read when it began.
     begun_at: u64,
 }
@@ -199,6 +201,7 @@ impl Load<'_> {
             segment.dead.write(&mapped.bad).await?;
             segment.lines += lines as u64;
             segment.dead_lines += mapped.bad.len() as u64;
+            segment.through = chunk.position;
             self.progress.rows(mapped.batch.num_rows() as u64);
             let bytes = self.progress.read().load(Ordering::Relaxed).saturating_sub(segment.begun_at);
             if segment.lines >= self.options.commit_lines || bytes >= self.options.commit_bytes {
@@ -217,28 +220,36 @@ impl Load<'_> {
             dead: Outbox::new(letters, table.name(), &attempt.file.url),
             lines: 0,
             dead_lines: 0,
+            through: 0,
             begun_at: 0,
         }
     }
 
     /// Commits a segment, which consumes the file up to `to`. On a conflict nothing of it is left.
     async fn commit(&mut self, attempt: &mut Attempt<'_>, segment: Segment, to: i64) -> Result<()> {
-        let Segment { rows, dead, lines, dead_lines, .. } = segment;
+        let Segment { rows, dead, lines, dead_lines, through, .. } = segment;
+        let consumed = LedgerEntry {
+            source: attempt.file.url.clone(),
+            from: attempt.stands.position.unwrap_or(0),
+            to: through,
+            consumed: lines,
+            dead: dead_lines,
+            ..Default::default()
+        };
         let mut change = Change::new(CommitKind::Append, "INGEST", &attempt.planned);
         let mut divided = rows.finish().await?;
         let dead = dead.finish().await?;
         Route::DeadLetters.name_in(&mut change, &dead);
         let table = Arc::clone(attempt.events.table());
-        let committed = commit(&table, attempt, &mut change, &mut divided, to).await;
+        let committed = commit(&table, attempt, &mut change, &mut divided, consumed, to).await;
         match committed {
-            Ok(()) => {
+            Ok(entry) => {
                 self.breaker.settle();
-                let (stored, late) = (divided.rows(), divided.late_rows());
                 self.summary.commits += 1;
-                self.summary.rows += stored;
-                self.summary.late += late;
-                self.summary.dead += dead_lines;
-                self.summary.filtered += lines - dead_lines - stored - late;
+                self.summary.rows += entry.stored;
+                self.summary.late += entry.late;
+                self.summary.dead += entry.dead;
+                self.summary.filtered += entry.filtered;
                 Ok(())
             }
             Err(e) => {
@@ -253,14 +264,15 @@ impl Load<'_> {
     }
 }
 
-/// Commits. That the watermark has passed some of the rows meanwhile is no reason to read the file again.
+/// Commits what a segment consumed; gives what became of it. That the watermark has passed some of the rows meanwhile is no reason to read the file again.
 async fn commit(
     table: &Table,
     attempt: &mut Attempt<'_>,
     change: &mut Change,
     divided: &mut Divided,
+    mut entry: LedgerEntry,
     to: i64,
-) -> Result<()> {
+) -> Result<LedgerEntry> {
     let mut now = table.snapshot();
     for _ in 0..TRIES {
         if now.metadata != attempt.planned.metadata || Stands::of(&now, attempt.file)? != attempt.stands {
@@ -270,13 +282,16 @@ async fn commit(
             )));
         }
         divided.plan(change, &now).await?;
+        (entry.stored, entry.late) = (divided.rows(), divided.late_rows());
+        entry.filtered = entry.consumed.saturating_sub(entry.dead + entry.stored + entry.late);
+        change.ledger = if entry.consumed > 0 { vec![entry.clone()] } else { vec![] };
         change.positions = attempt.stands.moves(attempt.file, to);
         attempt.planned = Arc::clone(&now);
         match table.commit(change).await {
             Ok(_) => {
                 attempt.stands.position = Some(to);
                 attempt.stands.size = Some(attempt.file.size as i64);
-                return Ok(());
+                return Ok(entry);
             }
             Err(e) if e.kind() == Kind::Conflict => now = table.update().await?,
             Err(e) => return Err(e),

@@ -82,6 +82,67 @@ pub struct CommitInfo {
     /// Files of side tables that become visible by this commit (invariant 1).
     #[serde(rename = "toplake.outbox", skip_serializing_if = "Vec::is_empty")]
     pub outbox: Vec<OutboxFile>,
+    /// What became of the input that the commit consumed.
+    #[serde(rename = "toplake.ledger", skip_serializing_if = "Vec::is_empty")]
+    pub ledger: Vec<LedgerEntry>,
+}
+
+/// What became of the input that a commit consumed from one source, or one partition of it. It balances:
+/// `consumed = stored + duplicate + dead + late + suspect + filtered`, in events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LedgerEntry {
+    /// Where the input comes from: the source of a [`Partition`](super::event_times::Partition), or the address of a file.
+    pub source: String,
+    /// Which partition of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<i64>,
+    /// The first offset or line consumed.
+    pub from: i64,
+    /// The one after the last. Where an operator moved a position back it is lower than `from`.
+    pub to: i64,
+    /// Events that were read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub consumed: u64,
+    /// Of these, rows of the table.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stored: u64,
+    /// Of these, events that had come before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicate: u64,
+    /// Of these, dead letters.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dead: u64,
+    /// Of these, rows of the late table.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub late: u64,
+    /// Of these, events that were kept apart as more than one key may have.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub suspect: u64,
+    /// Of these, events that the pipeline's query left out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub filtered: u64,
+    /// Offsets that the broker no longer had, which the operator accepted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gap: u64,
+    /// The broker's timestamp of the newest message, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest: Option<i64>,
+    /// The offset after the broker's last one when the commit was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<i64>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl LedgerEntry {
+    /// Whether everything that was consumed is somewhere.
+    pub fn balances(&self) -> bool {
+        let parts = [self.stored, self.duplicate, self.dead, self.late, self.suspect, self.filtered];
+        parts.into_iter().try_fold(0u64, u64::checked_add) == Some(self.consumed)
+    }
 }
 
 /// A file of a side table that an events commit names.

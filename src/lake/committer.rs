@@ -10,6 +10,8 @@
 //! 5. nobody has changed rows meanwhile that are about to expire: a rollup has to read them again first,
 //! 6. no row joins that the watermark has passed, where late rows go elsewhere.
 //!
+//! Nothing is committed that does not account for all that it consumed ([`LedgerEntry`]).
+//!
 //! An attempt whose answer is lost is looked for by its id, at its version, before anything is tried again; until it is
 //! known what stands at that version, no other version is tried.
 
@@ -17,7 +19,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::action::{Action, Add, CommitInfo, CommitKind, Metadata, OutboxFile, Txn, format_lines};
+use super::action::{
+    Action, Add, CommitInfo, CommitKind, LedgerEntry, Metadata, OutboxFile, Txn, format_lines,
+};
 use super::event_times::{Seen, highest_of, lowest_of};
 use super::log;
 use super::range::TimeRanges;
@@ -55,6 +59,9 @@ pub struct Expiry {
 pub fn counted_at(app: &str) -> String {
     format!("{app}.version")
 }
+
+/// The position that each commit with entries of the ledger counts up.
+pub const LEDGER: &str = "toplake.ledger";
 
 /// A planned commit.
 #[derive(Debug, Clone)]
@@ -96,6 +103,9 @@ pub struct Change {
     pub sources: Option<BTreeMap<String, i64>>,
     /// Side-table files that become visible.
     pub outbox: Vec<OutboxFile>,
+    /// What became of the input that it consumes. Where a commit is planned again because rows are late by now, so are
+    /// these.
+    pub ledger: Vec<LedgerEntry>,
     /// The streams that rows come from.
     pub seen: Seen,
 }
@@ -122,6 +132,7 @@ impl Change {
             ranges: None,
             sources: None,
             outbox: vec![],
+            ledger: vec![],
             seen: Seen::default(),
         }
     }
@@ -139,12 +150,14 @@ impl Change {
             ranges: self.ranges.clone(),
             sources: self.sources.clone(),
             outbox: self.outbox.clone(),
+            ledger: self.ledger.clone(),
             ..Default::default()
         };
         let mut actions = vec![Action { commit_info: Some(info), ..Default::default() }];
         actions.extend(self.metadata.clone().map(|m| Action { meta_data: Some(m), ..Default::default() }));
         let compared = self.positions.iter().map(|p| (p.app.clone(), p.to));
-        let counted = self.counts.iter().flat_map(|app| {
+        let ledger = (!self.ledger.is_empty()).then_some(&LEDGER);
+        let counted = self.counts.iter().chain(ledger).flat_map(|app| {
             let count = on.position(app).unwrap_or(0) + 1;
             [((*app).to_owned(), count), (counted_at(app), on.version + 1)]
         });
@@ -186,6 +199,12 @@ impl Table {
     /// written then, and the work has to be planned again. Any other error after the first attempt means that the
     /// commit may or may not have happened and could not be found out in time.
     pub async fn commit(&self, change: &Change) -> Result<i64> {
+        if let Some(entry) = change.ledger.iter().find(|entry| !entry.balances()) {
+            return Err(Error::internal(format!(
+                "table '{}': the ledger does not balance, nothing is committed: {entry:?}",
+                self.name()
+            )));
+        }
         let _one = self.committing.lock().await;
         let id = uuid::Uuid::new_v4().to_string();
         let (mut actions, mut body) = (vec![], bytes::Bytes::new());

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::action::{Action, Add, CommitKind, Metadata, OutboxFile, Protocol, Remove};
+use super::action::{Action, Add, CommitKind, LedgerEntry, Metadata, OutboxFile, Protocol, Remove};
 use super::checkpoint::Checkpoint;
 use super::event_times::EventTimes;
 use super::range::TimeRanges;
@@ -71,6 +71,8 @@ pub struct Commit {
     pub kind: CommitKind,
     /// Its id, if it is one of ours.
     pub id: Option<String>,
+    /// Delta's name of the operation.
+    pub operation: String,
     /// The buckets a `replace` replaced.
     pub ranges: TimeRanges,
     /// Files that joined.
@@ -81,6 +83,8 @@ pub struct Commit {
     pub txns: Vec<(String, i64)>,
     /// Side-table files that it made visible.
     pub outbox: Vec<OutboxFile>,
+    /// What became of the input that it consumed.
+    pub ledger: Vec<LedgerEntry>,
     /// The source versions it was made from.
     pub sources: BTreeMap<String, i64>,
     /// Milliseconds since 1970, by the writer's clock.
@@ -253,11 +257,13 @@ impl Replay {
             version,
             kind: CommitKind::Foreign,
             id: None,
+            operation: String::new(),
             ranges: TimeRanges::default(),
             adds: vec![],
             removes: vec![],
             txns: vec![],
             outbox: vec![],
+            ledger: vec![],
             sources: BTreeMap::new(),
             timestamp: 0,
             expired_through: self.metadata.as_deref().and_then(expired_through),
@@ -283,8 +289,10 @@ impl Replay {
         if let (Some(info), Some(commit)) = (action.commit_info, commit.as_deref_mut()) {
             commit.kind = info.kind.unwrap_or(CommitKind::Foreign);
             commit.id = info.id;
+            commit.operation = info.operation;
             commit.ranges = info.ranges.unwrap_or_default();
             commit.outbox = info.outbox;
+            commit.ledger = info.ledger;
             commit.sources = info.sources.unwrap_or_default();
             commit.timestamp = info.timestamp;
         }

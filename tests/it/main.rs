@@ -15,6 +15,7 @@ mod harness;
 mod ingest;
 mod lake;
 mod late;
+mod ledger;
 mod long_log;
 mod online_retail;
 mod optimizer;
