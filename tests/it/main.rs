@@ -13,6 +13,7 @@ mod formula;
 mod function_reference;
 mod harness;
 mod ingest;
+mod kafka;
 mod lake;
 mod late;
 mod ledger;
