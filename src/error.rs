@@ -44,6 +44,8 @@ pub enum Kind {
     Expired,
     /// A period is not complete yet.
     NotComplete,
+    /// The source does not have any more what has to be read next.
+    Gap,
     /// Another writer was faster; the same work may be planned again.
     Conflict,
     /// More bad input than was allowed.
@@ -86,6 +88,7 @@ impl Kind {
             Kind::DivisionByZero => ("22012", 400, false),
             Kind::Expired => ("55000", 409, false),
             Kind::NotComplete => ("55000", 409, true),
+            Kind::Gap => ("55000", 409, false),
             Kind::Conflict => ("40001", 409, true),
             Kind::TooManyErrors => ("22000", 400, false),
             Kind::ResourcesExhausted => ("53200", 503, true),

@@ -67,7 +67,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     );
     println!("Ctrl-C stops it; started again it carries on.");
     let live = live(Arc::new(Mutex::new(feed)), arguments.rate);
-    serve::serve(engine, listener, &arguments.server, vec![live]).await
+    serve::serve(engine, listener, &arguments.server, vec![live], vec![]).await
 }
 
 /// The events of the past: all of them at the first start, those of the time it was off at a later one.

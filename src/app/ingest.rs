@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::kafka::{self, Kafka};
 use crate::catalog::late;
 use crate::error::{Error, Result};
 use crate::ingest::breaker::MaxErrors;
@@ -15,6 +16,8 @@ use crate::session;
 pub enum Ingest {
     /// Ingest csv, ndjson and parquet files, each row exactly once however often it is run
     Files(Files),
+    /// Consume topics of Kafka, each message exactly once; as many processes as you like share the partitions
+    Kafka(Box<Kafka>),
 }
 
 /// Arguments of `toplake ingest files`.
@@ -80,7 +83,14 @@ fn delimiter(text: &str) -> Result<u8, String> {
 
 /// Runs `toplake ingest`.
 pub(super) async fn run(source: Ingest) -> Result<()> {
-    let Ingest::Files(arguments) = source;
+    match source {
+        Ingest::Files(arguments) => files(arguments).await,
+        Ingest::Kafka(arguments) => kafka::run(*arguments).await,
+    }
+}
+
+/// Runs `toplake ingest files`.
+async fn files(arguments: Files) -> Result<()> {
     let transform = arguments.transform.as_deref().map(|file| {
         std::fs::read_to_string(file).map_err(|e| Error::invalid_input(format!("cannot read '{file}': {e}")))
     });

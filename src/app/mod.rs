@@ -1,11 +1,13 @@
 //! The composition root: what each subcommand puts together.
 
+mod config;
 mod demo;
 mod front;
 mod ingest;
+mod kafka;
 mod refresh;
 mod serve;
-
+mod signal;
 mod sql;
 mod upkeep;
 

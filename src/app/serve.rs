@@ -1,15 +1,19 @@
-//! `toplake serve`: a warehouse behind the PostgreSQL protocol, its views kept fresh.
+//! `toplake serve`: a warehouse behind the PostgreSQL protocol, its views kept fresh, its tables fed.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::config::Config;
 use super::front::Front;
+use super::signal::stopping;
 use super::{refresh, upkeep};
 use crate::error::{Error, Result};
+use crate::ingest::kafka::{self, options::Options};
 use crate::jobs::{self, Job};
 use crate::pg;
 use crate::session::{self, Engine};
@@ -19,7 +23,10 @@ use crate::session::{self, Engine};
 pub struct Arguments {
     /// Where the warehouse lies: ./dir, file:///dir or s3://bucket/prefix
     #[arg(long, env = "TOPLAKE_WAREHOUSE", value_name = "URL")]
-    warehouse: String,
+    warehouse: Option<String>,
+    /// A file that says the same, and what to consume from Kafka: [[ingest]]
+    #[arg(long, env = "TOPLAKE_CONFIG", value_name = "toplake.toml")]
+    config: Option<String>,
     #[command(flatten)]
     pub(super) server: Server,
 }
@@ -27,83 +34,110 @@ pub struct Arguments {
 /// What a server listens on and how often it refreshes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Server {
-    /// Where PostgreSQL clients connect; without users configured only a loopback address is allowed
-    #[arg(long, env = "TOPLAKE_LISTEN", default_value = "127.0.0.1:7432", value_name = "ADDRESS")]
-    pub(super) listen: SocketAddr,
-    /// Seconds between refreshes of a materialized view that has no refresh_every of its own; 0 refreshes none
-    #[arg(long, env = "TOPLAKE_REFRESH_EVERY", default_value_t = 1.0, value_name = "SECONDS")]
-    pub(super) refresh_every: f64,
-    /// Seconds between compactions; retention and vacuum come with some of them; 0 leaves it all to others
-    #[arg(long, env = "TOPLAKE_UPKEEP_EVERY", default_value_t = 60.0, value_name = "SECONDS")]
-    pub(super) upkeep_every: f64,
-    /// Seconds between compactions that retention and vacuum come with
-    #[arg(long, env = "TOPLAKE_RETENTION_EVERY", default_value_t = 3600.0, value_name = "SECONDS")]
-    pub(super) retention_every: f64,
+    /// Where PostgreSQL clients connect; without users configured only a loopback address is allowed [default: 127.0.0.1:7432]
+    #[arg(long, env = "TOPLAKE_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Seconds between refreshes of a materialized view that has no refresh_every of its own; 0 refreshes none [default: 1]
+    #[arg(long, env = "TOPLAKE_REFRESH_EVERY", value_name = "SECONDS")]
+    refresh_every: Option<f64>,
+    /// Seconds between compactions; retention and vacuum come with some of them; 0 leaves it all to others [default: 60]
+    #[arg(long, env = "TOPLAKE_UPKEEP_EVERY", value_name = "SECONDS")]
+    upkeep_every: Option<f64>,
+    /// Seconds between compactions that retention and vacuum come with [default: 3600]
+    #[arg(long, env = "TOPLAKE_RETENTION_EVERY", value_name = "SECONDS")]
+    retention_every: Option<f64>,
+}
+
+impl Server {
+    /// The same, with what it leaves open as a file says.
+    fn or(self, config: &Config) -> Self {
+        Server {
+            listen: self.listen.or(config.listen),
+            refresh_every: self.refresh_every.or(config.refresh_every),
+            upkeep_every: self.upkeep_every.or(config.upkeep_every),
+            retention_every: self.retention_every.or(config.retention_every),
+        }
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7432)))
+    }
 }
 
 pub(super) async fn run(arguments: Arguments) -> Result<()> {
-    let engine = session::open(&arguments.warehouse).await?;
-    let listener = listen(&arguments.server).await?;
-    println!("toplake serves {} on {}", arguments.warehouse, listener.local_addr()?);
-    serve(engine, listener, &arguments.server, vec![]).await
+    let config = arguments.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
+    let warehouse = arguments.warehouse.or_else(|| config.warehouse.clone()).ok_or_else(|| {
+        Error::invalid_input("no warehouse")
+            .with_hint("give --warehouse, TOPLAKE_WAREHOUSE, or warehouse in --config")
+    })?;
+    let server = arguments.server.or(&config);
+    let engine = session::open(&warehouse).await?;
+    let listener = listen(&server).await?;
+    println!("toplake serves {warehouse} on {}", listener.local_addr()?);
+    serve(engine, listener, &server, vec![], config.ingest).await
 }
 
 /// Opens the port.
 pub(super) async fn listen(server: &Server) -> Result<TcpListener> {
-    if !server.listen.ip().is_loopback() {
-        return Err(Error::invalid_input(format!(
-            "cannot listen on {}: there are no passwords yet",
-            server.listen
-        ))
-        .with_hint("listen on a loopback address, and reach it through an SSH tunnel"));
+    let address = server.listen();
+    if !address.ip().is_loopback() {
+        return Err(Error::invalid_input(format!("cannot listen on {address}: there are no passwords yet"))
+            .with_hint("listen on a loopback address, and reach it through an SSH tunnel"));
     }
-    TcpListener::bind(server.listen)
-        .await
-        .map_err(|e| Error::storage(format!("cannot listen on {}: {e}", server.listen)))
+    TcpListener::bind(address).await.map_err(|e| Error::storage(format!("cannot listen on {address}: {e}")))
 }
 
-/// Serves until SIGINT or SIGTERM, then drains; a second signal ends the process at once.
+/// Serves, and consumes what `pipelines` say, until SIGINT or SIGTERM, then drains; a second signal ends the process at once.
 pub(super) async fn serve(
     engine: Engine,
     listener: TcpListener,
     server: &Server,
     more: Vec<Job>,
+    pipelines: Vec<Options>,
 ) -> Result<()> {
-    let (stop, stopping) = watch::channel(false);
     let mut all = more;
-    if server.refresh_every > 0.0 {
-        all.push(refresh::job(engine.clone(), Duration::from_secs_f64(server.refresh_every)));
+    let refresh_every = server.refresh_every.unwrap_or(1.0);
+    if refresh_every > 0.0 {
+        all.push(refresh::job(engine.clone(), Duration::from_secs_f64(refresh_every)));
     }
-    if server.upkeep_every > 0.0 {
-        let (every, seldom) = (server.upkeep_every, server.retention_every.max(0.0));
-        let job =
-            upkeep::job(engine.clone(), Duration::from_secs_f64(every), Duration::from_secs_f64(seldom));
-        all.push(job);
+    let upkeep_every = server.upkeep_every.unwrap_or(60.0);
+    if upkeep_every > 0.0 {
+        let seldom = Duration::from_secs_f64(server.retention_every.unwrap_or(3600.0).max(0.0));
+        all.push(upkeep::job(engine.clone(), Duration::from_secs_f64(upkeep_every), seldom));
     }
+    let stopping = stopping();
     let background = tokio::spawn(jobs::run(all, stopping.clone()));
+    let mut consuming = JoinSet::new();
+    for options in pipelines {
+        consuming.spawn(consume(engine.clone(), options, stopping.clone()));
+    }
     let mut asked = stopping;
     let shutdown = async move { drop(asked.wait_for(|stop| *stop).await) };
-    tokio::spawn(async move {
-        signal().await;
-        stop.send_replace(true);
-        signal().await;
-        std::process::exit(1);
-    });
     pg::serve(listener, Front::new(engine), shutdown).await?;
+    while consuming.join_next().await.is_some() {}
     background.abort();
     Ok(())
 }
 
-/// Waits for SIGINT or SIGTERM.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Consumes until it is told to stop. What fails is begun again, later each time it fails in a row.
+async fn consume(engine: Engine, options: Options, mut stopping: watch::Receiver<bool>) {
+    let mut pause = LEAST_PAUSE;
+    while !*stopping.borrow() {
+        let begun = Instant::now();
+        let Err(e) = kafka::run(&engine, options.clone(), stopping.clone()).await else { continue };
+        if begun.elapsed() > MOST_PAUSE {
+            pause = LEAST_PAUSE;
+        }
+        let hint = e.hint().unwrap_or_default().to_owned();
+        tracing::error!(ingest = options.name(), error = %e, hint, "stopped; it begins again in {pause:?}");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopping.wait_for(|stop| *stop) => {}
+        }
+        pause = (pause * 2).min(MOST_PAUSE);
     }
 }
+
+/// Pauses before a pipeline that failed begins again.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_PAUSE: Duration = Duration::from_secs(60);

@@ -108,6 +108,11 @@ impl EventWriter {
         }
     }
 
+    /// About how many bytes the open files have.
+    pub fn open_bytes(&self) -> usize {
+        self.in_time.open_bytes() + self.late.as_ref().map_or(0, FileWriter::open_bytes)
+    }
+
     /// Closes the files.
     pub async fn finish(self) -> Result<Divided> {
         let EventWriter { mut divided, in_time, late, .. } = self;
@@ -189,21 +194,34 @@ impl Divided {
     /// Has a commit that is planned on `now` store them; rows that the watermark has passed since are divided again. Where
     /// late ones have nowhere to go the files are removed, and the error says why.
     pub async fn plan(&mut self, change: &mut Change, now: &Snapshot) -> Result<()> {
-        self.divide_again(self.watermark(now)).await?;
-        if let Some(why) = self.unfit.as_ref().filter(|_| !self.late.is_empty()) {
-            let refused = Error::new(why.kind(), why.message());
-            let refused = match why.hint() {
-                Some(hint) => refused.with_hint(hint),
-                None => refused,
-            };
+        let planned = Divided::plan_all(vec![&mut *self], change, now).await;
+        if planned.is_err() {
             self.discard().await;
-            return Err(refused);
         }
+        planned
+    }
+
+    /// The same for the files of several writers; on an error they are all still there.
+    pub async fn plan_all(all: Vec<&mut Self>, change: &mut Change, now: &Snapshot) -> Result<()> {
         change.planned_at = now.version;
         change.planned_on = Arc::clone(&now.metadata);
-        change.refuses_late = self.diverts(now);
-        change.adds = self.in_time.clone();
-        Route::Late.name_in(change, &self.late);
+        change.refuses_late = false;
+        change.adds.clear();
+        let mut late = vec![];
+        for divided in all {
+            divided.divide_again(divided.watermark(now)).await?;
+            if let Some(why) = divided.unfit.as_ref().filter(|_| !divided.late.is_empty()) {
+                let refused = Error::new(why.kind(), why.message());
+                return Err(match why.hint() {
+                    Some(hint) => refused.with_hint(hint),
+                    None => refused,
+                });
+            }
+            change.refuses_late |= divided.diverts(now);
+            change.adds.extend(divided.in_time.iter().cloned());
+            late.extend(divided.late.iter().cloned());
+        }
+        Route::Late.name_in(change, &late);
         Ok(())
     }
 

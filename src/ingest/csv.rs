@@ -59,9 +59,14 @@ impl CsvDecoder {
             }
             names.push(name.to_owned());
         }
+        Ok(CsvDecoder::of_names(names, delimiter))
+    }
+
+    /// For records without a header.
+    pub(super) fn of_names(names: impl IntoIterator<Item = String>, delimiter: u8) -> Self {
         let fields = names.into_iter().map(|name| Field::new(name, DataType::Utf8View, true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Ok(CsvDecoder { schema, delimiter, fields: vec![] })
+        CsvDecoder { schema, delimiter, fields: vec![] }
     }
 }
 

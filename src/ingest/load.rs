@@ -10,9 +10,10 @@ use super::breaker::Breaker;
 use super::decode::{self, Decoding, Plan, Wanted};
 use super::files::InputFile;
 use super::lines::CHUNK_ROWS;
-use super::map::Mapper;
+use super::map::{Given, Mapper};
 use super::outbox::Outbox;
 use super::progress::Progress;
+use super::whence::Whence;
 use super::{Options, Summary};
 use crate::catalog::events::EventsTable;
 use crate::catalog::late::{Divided, EventWriter};
@@ -187,7 +188,14 @@ impl Load<'_> {
         segment: &mut Segment,
     ) -> Result<()> {
         let (url, transform) = (attempt.file.url.as_str(), self.options.transform.as_deref());
-        let mut mapper = Mapper::new(&attempt.events, &decoding, url, transform, &self.session).await?;
+        let mut whence = Whence::new(url);
+        let given = Given {
+            who: "the file",
+            schema: &decoding.schema,
+            typed: &decoding.typed,
+            origin: Whence::fields(),
+        };
+        let mapper = Mapper::new(&attempt.events, given, transform, &self.session).await?;
         while let Some(chunk) = decoding.chunks.recv().await {
             let mut chunk = chunk?;
             let lines = chunk.len();
@@ -195,14 +203,15 @@ impl Load<'_> {
                 // What was passed over to get here is none of its bytes.
                 segment.begun_at = self.progress.read().load(Ordering::Relaxed);
             }
-            let mapped = mapper.map(&mut chunk)?;
+            let origin = if transform.is_some() { whence.of(&chunk.lines) } else { vec![] };
+            let mapped = mapper.map(&mut chunk, &origin)?;
             self.breaker.count(lines, &mapped.bad)?;
-            segment.rows.write(&mapped.batch).await?;
+            segment.rows.write(&mapped.rows.batch).await?;
             segment.dead.write(&mapped.bad).await?;
             segment.lines += lines as u64;
             segment.dead_lines += mapped.bad.len() as u64;
             segment.through = chunk.position;
-            self.progress.rows(mapped.batch.num_rows() as u64);
+            self.progress.rows(mapped.rows.batch.num_rows() as u64);
             let bytes = self.progress.read().load(Ordering::Relaxed).saturating_sub(segment.begun_at);
             if segment.lines >= self.options.commit_lines || bytes >= self.options.commit_bytes {
                 let full = std::mem::replace(segment, self.segment(attempt));

@@ -12,17 +12,20 @@
 //! | --- | --- |
 //! | [`files`] | which files |
 //! | `decode` | a file into chunks of rows: `lines`, `csv`, `ndjson`, `parquet` |
-//! | `map` | a chunk into rows of the table: `transform`, `cast` |
+//! | `map` | a chunk into rows of the table: `transform`, `cast`; `whence` |
 //! | `load` | rows into commits |
 //! | `outbox` | bad lines into dead letters |
-//! | [`breaker`] | when there are too many of them |
+//! | [`breaker`] | when there are too many of them; of messages: [`error_rate`] |
 //! | [`progress`] | how far it is |
+//! | [`kafka`] | messages of Kafka instead of files |
 
 pub mod breaker;
 mod cast;
 mod csv;
 mod decode;
+pub mod error_rate;
 pub mod files;
+pub mod kafka;
 mod lines;
 mod load;
 mod map;
@@ -31,6 +34,7 @@ mod outbox;
 mod parquet;
 pub mod progress;
 mod transform;
+mod whence;
 
 use self::breaker::{Breaker, MaxErrors};
 use self::files::InputFile;

@@ -63,6 +63,14 @@ impl NdjsonDecoder {
         }
     }
 
+    /// For objects of which these keys are wanted, whatever the first of them have. `typed` are the columns that they stand
+    /// for, one for each key. A key that is not among them is passed over, or bad input where `strict` says so.
+    pub(super) fn of_keys<'a>(keys: impl Iterator<Item = &'a str>, typed: SchemaRef, strict: bool) -> Self {
+        let fields =
+            keys.zip(typed.fields()).map(|(key, f)| Field::new(key, text_leaves(f.data_type()), true));
+        NdjsonDecoder { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())), typed, strict }
+    }
+
     fn decode_lines(&self, bytes: &[u8], spans: &[Span]) -> Result<RecordBatch, Stop> {
         let mut decoder = ReaderBuilder::new(Arc::clone(&self.schema))
             .with_batch_size(spans.len() + 1)

@@ -29,12 +29,6 @@ use crate::error::{Error, Kind, Result};
 /// The name that the SELECT reads from.
 pub(super) const INPUT: &str = "input";
 
-/// The file's address, as a column of `input`.
-pub(super) const INPUT_FILE: &str = "input_file";
-
-/// The row's 1-based line or row number, as a column of `input`.
-pub(super) const INPUT_LINE: &str = "input_line";
-
 /// A SELECT that is ready to run.
 #[derive(Debug)]
 pub(super) struct Transform {

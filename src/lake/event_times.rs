@@ -42,7 +42,7 @@ const IDLE: &str = "toplake.idle:";
 const WATERMARK: &str = "toplake.watermark:";
 
 /// A partition of a stream, such as one of a Kafka topic.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
     /// The stream.
     pub source: String,
@@ -60,6 +60,14 @@ impl Partition {
     /// The position that says how far a table has consumed the partition.
     pub fn consumed_app(&self, table_id: &str) -> String {
         format!("toplake.stream:{table_id}:{self}")
+    }
+
+    /// The partition that a position of [`Self::consumed_app`] is of.
+    pub fn of_consumed_app(app: &str, table_id: &str) -> Option<Self> {
+        app.strip_prefix("toplake.stream:")?
+            .strip_prefix(table_id)?
+            .strip_prefix(':')
+            .and_then(Partition::read)
     }
 
     fn read(text: &str) -> Option<Self> {

@@ -2,6 +2,7 @@
 
 mod broker;
 mod distribution;
+mod mock;
 mod process;
 mod producer;
 

@@ -1,0 +1,78 @@
+//! `toplake.toml`: what a server is told once rather than at each start. A flag or variable of the same name wins.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::ingest::kafka::options::Options;
+
+/// The file. Unknown keys are errors.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Config {
+    /// Where the warehouse lies.
+    pub(super) warehouse: Option<String>,
+    /// Where PostgreSQL clients connect.
+    pub(super) listen: Option<SocketAddr>,
+    /// Seconds between refreshes.
+    pub(super) refresh_every: Option<f64>,
+    /// Seconds between compactions.
+    pub(super) upkeep_every: Option<f64>,
+    /// Seconds between retention and vacuum.
+    pub(super) retention_every: Option<f64>,
+    /// What the server consumes.
+    pub(super) ingest: Vec<Options>,
+}
+
+impl Config {
+    /// Reads it.
+    pub(super) fn read(path: &str) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::invalid_input(format!("cannot read '{path}': {e}")))?;
+        let config: Config = toml::from_str(&text)
+            .map_err(|e| Error::invalid_input(format!("'{path}': {}", e.to_string().trim_end())))?;
+        for options in &config.ingest {
+            options.check().map_err(|e| e.context(format!("'{path}'")))?;
+        }
+        let name = |options: &Options| options.name().to_owned();
+        for (i, options) in config.ingest.iter().enumerate() {
+            if config.ingest[..i].iter().any(|other| name(other) == name(options)) {
+                return Err(Error::invalid_input(format!(
+                    "'{path}': two [[ingest]] are called '{}'",
+                    name(options)
+                ))
+                .with_hint("give each a name of its own"));
+            }
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("toplake.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::read(path.to_str().unwrap())
+    }
+
+    #[test]
+    fn pipelines_are_read_and_what_is_wrong_is_named() {
+        let one = "[[ingest]]\ntable = 'a'\nbrokers = 'h:1'\ntopics = ['t']\n";
+        let config = read(&format!("warehouse = './w'\nlisten = '127.0.0.1:7432'\n{one}")).unwrap();
+        assert_eq!((config.ingest[0].name(), config.warehouse.as_deref()), ("a", Some("./w")));
+        for (text, what) in [
+            ("warehose = 'x'".to_owned(), "warehose"),
+            (format!("{one}{one}"), "two [[ingest]] are called 'a'"),
+            (one.replace("'h:1'", "''"), "no brokers"),
+            (one.replace("topics", "topic"), "topic"),
+        ] {
+            let e = read(&text).unwrap_err();
+            assert!(e.message().contains(what), "{}", e.message());
+        }
+    }
+}
