@@ -388,7 +388,7 @@ impl Member for Fetch {
         // What was read is committed if that is quickly done; else the new owner reads it again, and one of both commits it.
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Flush { partitions: ours.clone(), done }).is_ok() {
-            let _ = self.runtime.block_on(tokio::time::timeout(FLUSH, wait));
+            let _ = self.runtime.block_on(async { tokio::time::timeout(FLUSH, wait).await });
         }
         ours.iter().for_each(|partition| self.pipeline.end(partition));
     }

@@ -119,6 +119,12 @@ impl Broker {
         assert_eq!(done.elements()[0].offset(), Offset::Offset(before));
     }
 
+    /// How many members a consumer group has, once they have shared its partitions.
+    pub(crate) fn members(&self, group: &str) -> usize {
+        let found = self.admin().inner().fetch_group_list(Some(group), PATIENCE).unwrap();
+        found.groups().iter().filter(|g| g.state() == "Stable").map(|g| g.members().len()).sum()
+    }
+
     pub(crate) fn producer(&self) -> Producer {
         Producer::new(&self.address())
     }

@@ -1,11 +1,21 @@
 //! Ingest from Kafka, against a real broker.
 
 mod broker;
+mod clicks;
+mod counts;
+mod crash;
 mod distribution;
+mod groups;
+mod messages;
 mod mock;
+mod outage;
+mod pipeline;
 mod process;
 mod producer;
+mod serve;
+mod topics;
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -13,6 +23,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use broker::Broker;
+
+/// The broker of all tests that do nothing to it; each has topics of its own.
+fn broker() -> Option<&'static Broker> {
+    static BROKER: OnceLock<Option<Broker>> = OnceLock::new();
+    BROKER.get_or_init(Broker::start).as_ref()
+}
 
 /// What a partition holds: offset and payload of each message.
 fn messages(broker: &Broker, topic: &str, partition: i32) -> Vec<(i64, String)> {

@@ -31,6 +31,15 @@ impl Process {
         Process { child, output }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its output goes.
+    pub(crate) fn file(&self) -> &Path {
+        &self.output
+    }
+
     /// What it has printed so far.
     pub(crate) fn output(&self) -> String {
         printed(&self.output)
@@ -51,7 +60,7 @@ impl Process {
     /// Asks it to end, as a service manager does, and waits until it has.
     pub(crate) fn terminate(self) -> ExitStatus {
         // There is no signal but KILL in the standard library.
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let asked = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
         assert!(asked.success(), "it has ended before:\n{}", self.output());
         self.wait()
     }
