@@ -11,6 +11,7 @@ controller.quorum.voters=1@localhost:9093
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093
 log.dirs=$PWD/kafka-data/log
+auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
