@@ -19,7 +19,7 @@ use super::process::Process;
 use super::producer::Producer;
 
 /// How long something may take that takes seconds at most where little else runs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 const JAVA: [&str; 4] = [
     "-Xmx512m",
@@ -79,7 +79,7 @@ impl Broker {
         let mut process = Process::start(&kafka, self.folder.path().join("broker.log"));
         let begun = Instant::now();
         let admin = self.admin();
-        while admin.inner().fetch_metadata(None, Duration::from_millis(500)).is_err() {
+        while admin.inner().fetch_metadata(None, Duration::from_secs(2)).is_err() {
             let lost = process.has_ended() || begun.elapsed() > PATIENCE;
             assert!(!lost, "the broker does not start:\n{}", process.output());
             std::thread::sleep(Duration::from_millis(50));
@@ -173,7 +173,10 @@ transaction.state.log.min.isr=1
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", self.address()).create().unwrap()
+        let mut config = ClientConfig::new();
+        // A broker that starts is found at once.
+        config.set("bootstrap.servers", self.address()).set("reconnect.backoff.max.ms", "200");
+        config.create().unwrap()
     }
 
     fn wait_for(&self, condition: impl Fn(&Metadata) -> bool) {
