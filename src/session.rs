@@ -16,6 +16,7 @@ use crate::catalog::audit::{self, Audit, AuditFunction};
 use crate::catalog::events::EventsTable;
 use crate::catalog::leaderboard::LeaderboardTable;
 use crate::catalog::schemas::{CATALOG, PUBLIC, WarehouseCatalog};
+use crate::catalog::side_table::SideTable;
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::catalog::watermark;
 use crate::error::{Error, Result};
@@ -191,6 +192,11 @@ async fn pin(mut found: Readers, pins: &Pins) -> Result<()> {
             _ => found.watermarks.extend(warehouse.table(&name).await?),
         }
     }
+    for provider in &found.sides {
+        if let Some(side) = (provider.as_ref() as &dyn Any).downcast_ref::<SideTable>() {
+            pins.snapshot(side.table().await?).await?;
+        }
+    }
     for table in &found.late {
         pins.snapshot(table).await?;
     }
@@ -237,6 +243,8 @@ struct Readers {
     /// Tables of late rows, which are pinned before the events tables whose commits name their files.
     late: Vec<Arc<Table>>,
     tables: Vec<Arc<Table>>,
+    /// Side tables, which are pinned before the tables whose commits have something for them.
+    sides: Vec<Arc<dyn TableProvider>>,
     audits: Vec<Arc<dyn TableProvider>>,
     /// What completeness is asked of, and the tables among it.
     calls: Vec<(Arc<Warehouse>, String)>,
@@ -285,6 +293,9 @@ impl Readers {
             } else if let Some(view) = any.downcast_ref::<ViewTable>() {
                 self.collect(view.logical_plan())?;
             } else {
+                if any.is::<SideTable>() {
+                    self.sides.push(provider);
+                }
                 self.more = true;
             }
         }

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::jobs::Job;
 use crate::maintain::compact::compact;
 use crate::maintain::expire::expire;
-use crate::maintain::target::{Rows, Target};
+use crate::maintain::target::Target;
 use crate::maintain::vacuum::vacuum_all;
 use crate::session::Engine;
 
@@ -38,14 +38,7 @@ pub(super) fn job(engine: Engine, every: Duration, seldom: Duration) -> Job {
 async fn once(engine: &Engine, seldom: bool) -> Result<()> {
     let warehouse = engine.warehouse();
     let mut failed: Option<Error> = None;
-    let mut targets = vec![Rows::dead_letters(warehouse).await.map(Target::Rows)];
-    for name in warehouse.list().await? {
-        match Target::find(warehouse, &name).await {
-            Err(e) if e.kind() == Kind::WrongObjectType => {}
-            found => targets.push(found.map_err(|e| e.context(format!("'{name}'")))),
-        }
-    }
-    for target in targets {
+    for target in Target::all(warehouse).await? {
         let done = match target {
             Ok(target) => one(engine, &target, seldom).await,
             Err(e) => Err(e),

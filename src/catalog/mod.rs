@@ -7,8 +7,10 @@
 //! | [`events`] | tables with rows of their own |
 //! | [`leaderboard`] | snapshot views |
 //! | [`external`] | tables elsewhere |
-//! | [`outbox`] | files that one table's commits name for another |
-//! | [`dead_letters`] | the side table of bad input |
+//! | [`outbox`] | what one table's commits have for another |
+//! | [`side_table`] | tables of our own that this ends up in |
+//! | [`dead_letters`] | the system table of bad input |
+//! | [`ledger`] | the system table of what became of all input |
 //! | [`late`] | rows that come after the watermark, and where they go |
 //! | [`audit`](mod@audit) | the table function of that name |
 //! | [`jobs`] | the system table of long work |
@@ -24,10 +26,12 @@ pub mod external;
 pub mod jobs;
 pub mod late;
 pub mod leaderboard;
+pub mod ledger;
 pub mod options;
 pub mod outbox;
 pub mod rollups;
 pub mod schemas;
+pub mod side_table;
 pub mod sources;
 pub mod warehouse;
 pub mod watermark;

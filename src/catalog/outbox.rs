@@ -1,23 +1,28 @@
-//! Files on their way from one table's log into another table (DESIGN §2, invariant 1).
+//! What commits of one table say for another (DESIGN §2, invariant 1): names of files, and entries of the ledger.
 //!
-//! The files are written first, into the folder of the table that they are for. A commit of the table that they come from
+//! Files are written first, into the folder of the table that they are for. A commit of the table that they come from
 //! names them, together with what else it changes, and by that commit alone they become visible. A follower adds them to
 //! their table later, each once: it moves a position there from the version it began at, so of two followers one loses.
-//! Readers of that table see what it has and what is named but not added yet.
+//! Readers of that table see what it has and what is named but not added yet. An entry of the ledger goes the same way,
+//! only that it stands in the commit itself and it is the follower who writes it into a file.
 
 use std::sync::Arc;
 
 use super::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{Add, CommitKind, OutboxFile};
-use crate::lake::committer::{Change, Position, counted_at};
+use crate::lake::committer::{Change, LEDGER, Position, counted_at};
 use crate::lake::snapshot::{Commit, Snapshot};
 use crate::lake::table::Table;
+use crate::lake::writer::discard;
 
 /// Times that a follower begins again after losing to another.
 const TRIES: usize = 40;
 
-/// A way that files go.
+/// Commits that are read at once, and taken in by one commit.
+const AT_ONCE: i64 = 1000;
+
+/// A way from table to table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// From an events table into `toplake.dead_letters`.
@@ -26,24 +31,28 @@ pub enum Route {
     Late,
     /// From a late table back into its events table.
     Accepted,
+    /// From a table with entries of the ledger into `toplake.ledger`.
+    Ledger,
 }
 
 impl Route {
-    /// How a commit names the files.
+    /// How a commit names what goes this way.
     fn name(self) -> &'static str {
         match self {
             Route::DeadLetters => "dead_letters",
             Route::Late => "late",
             Route::Accepted => "accepted",
+            Route::Ledger => "ledger",
         }
     }
 
-    /// The position that the table they come from counts up with each commit that names some.
+    /// The position that the table they come from counts up with each commit that has some.
     fn mark(self) -> &'static str {
         match self {
             Route::DeadLetters => "toplake.outbox",
             Route::Late => "toplake.outbox.late",
             Route::Accepted => "toplake.outbox.accepted",
+            Route::Ledger => LEDGER,
         }
     }
 
@@ -59,72 +68,82 @@ impl Route {
         change.counts.push(self.mark());
     }
 
-    /// Whether a table ever named files that go this way.
+    /// Whether a table ever had something that goes this way.
     pub fn begins_at(self, table: &Snapshot) -> bool {
         table.position(self.mark()).is_some()
     }
 
-    /// Adds to a table what the commits of `from` have named since the last time. Any number of followers may run at the
-    /// same time.
-    pub async fn follow(self, from: &Table, into: &Table) -> Result<()> {
-        let mut lost = None;
-        for _ in 0..TRIES {
-            match self.follow_once(from, into).await {
-                Err(e) if e.kind() == Kind::Conflict => lost = Some(e),
-                done => return done,
-            }
+    /// Whether a commit has something that goes this way.
+    fn is_in(self, commit: &Commit) -> bool {
+        match self {
+            Route::Ledger => !commit.ledger.is_empty(),
+            _ => commit.outbox.iter().any(|file| file.table == self.name()),
         }
-        Err(lost.unwrap_or_else(|| Error::internal("no try was made")))
     }
 
-    async fn follow_once(self, from: &Table, into: &Table) -> Result<()> {
-        // The table first: what a follower adds after that is still named by the commits read below.
+    /// Takes into a table what the commits of `from` have had for it since the last time. Any number of followers may run
+    /// at the same time.
+    pub async fn follow(self, from: &Table, into: &Table) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            match self.follow_once(from, into).await {
+                Ok(true) => tries = 0,
+                Err(e) if e.kind() == Kind::Conflict && tries < TRIES => tries += 1,
+                done => return done.map(|_| ()),
+            }
+        }
+    }
+
+    /// Says whether there is more.
+    async fn follow_once(self, from: &Table, into: &Table) -> Result<bool> {
+        // The table first: what a follower adds after that still stands in the commits read below.
         let mine = into.update().await?;
         let theirs = from.update().await?;
-        let pending = self.pending(&mine, from, &theirs).await?;
-        if pending.is_empty() {
-            return Ok(());
-        }
+        let mut unread = self.unread(&mine, from, &theirs);
+        let Some(commits) = unread.next().await? else { return Ok(false) };
         let mut change = Change::new(CommitKind::Append, "OUTBOX", &mine);
-        change.positions = self.positions(&mine, from, &theirs);
-        change.adds = pending;
-        into.commit(&change).await.map(|_| ())
+        change.positions = unread.positions(&mine);
+        change.adds = match self {
+            Route::Ledger => super::ledger::write(into, from.name(), &commits).await?,
+            _ => self.files(&commits),
+        };
+        match into.commit(&change).await {
+            Ok(_) => Ok(!unread.is_done()),
+            Err(e) => {
+                // Files that a commit names stay: whoever won has added them.
+                if self == Route::Ledger && e.kind() == Kind::Conflict {
+                    discard(into.store(), &change.adds).await;
+                }
+                Err(e)
+            }
+        }
     }
 
     /// Files that commits of `from` name, up to the version `theirs`, and a table at the version `mine` does not have.
-    ///
-    /// Commits that name none are no concern of a follower, so where it came to may be cleaned up. One that names some stays
-    /// in the log until it is followed; that as many are found as the marks say shows that none is missing. Fails with a
-    /// conflict where one is: `mine` is so old that it was followed and cleaned up since.
     pub async fn pending(self, mine: &Snapshot, from: &Table, theirs: &Snapshot) -> Result<Vec<Add>> {
+        let (mut files, mut unread) = (vec![], self.unread(mine, from, theirs));
+        while let Some(commits) = unread.next().await? {
+            files.extend(self.files(&commits));
+        }
+        Ok(files)
+    }
+
+    /// Commits of `from`, up to the version `theirs`, that a table at the version `mine` has not taken in.
+    pub fn unread<'a>(self, mine: &Snapshot, from: &'a Table, theirs: &'a Snapshot) -> Unread<'a> {
         let (mark, version) = apps(from);
-        let marks = |at: Option<i64>| at.unwrap_or(0);
-        let expected = marks(theirs.position(self.mark())) - marks(mine.position(&mark));
-        if expected <= 0 {
-            return Ok(vec![]);
+        Unread {
+            route: self,
+            from,
+            theirs,
+            marked: mine.position(&mark).unwrap_or(0),
+            version: mine.position(&version).unwrap_or(-1),
         }
-        let (begun, newest) =
-            (mine.position(&version).unwrap_or(-1), theirs.position(&counted_at(self.mark())));
-        let commits = match newest {
-            // However long nothing was on its way, the log before it is not read.
-            Some(newest) if expected == 1 => from.commits_left(newest - 1, newest).await?,
-            newest => from.commits_left(begun, newest.unwrap_or(theirs.version)).await?,
-        };
-        let named = |commit: &Commit| -> Vec<Add> {
-            let files = commit.outbox.iter().filter(|file| file.table == self.name());
-            files.map(|file| file.add.clone()).collect()
-        };
-        let named: Vec<Vec<Add>> = commits.iter().map(|c| named(c)).filter(|adds| !adds.is_empty()).collect();
-        if named.len() as i64 != expected {
-            return Err(Error::conflict(format!(
-                "table '{}': {expected} commits name files of its {} since version {}, and the log has {} of them",
-                from.name(),
-                self.name(),
-                begun,
-                named.len()
-            )));
-        }
-        Ok(named.into_iter().flatten().collect())
+    }
+
+    /// The files that commits name.
+    pub(super) fn files(self, commits: &[Arc<Commit>]) -> Vec<Add> {
+        let named = commits.iter().flat_map(|commit| &commit.outbox);
+        named.filter(|file| file.table == self.name()).map(|file| file.add.clone()).collect()
     }
 
     /// The version of `from` whose commits a follower has yet to read from; `None` if it has read all that name a file. A
@@ -137,13 +156,64 @@ impl Route {
         let behind = mine.position(&mark) != Some(marked);
         Ok(behind.then(|| mine.position(&version).unwrap_or(-1)))
     }
+}
 
-    fn positions(self, mine: &Snapshot, from: &Table, theirs: &Snapshot) -> Vec<Position> {
-        let (mark, version) = apps(from);
-        let marked = theirs.position(self.mark()).unwrap_or_default();
+/// Commits that a table has not taken in yet.
+///
+/// Those that have nothing for it are no concern of a follower, so where it came to may be cleaned up. One that has something
+/// stays in the log until it is followed; that as many are found as the marks say shows that none is missing.
+pub struct Unread<'a> {
+    route: Route,
+    from: &'a Table,
+    theirs: &'a Snapshot,
+    /// How many commits with something were read, from the beginning of the log.
+    marked: i64,
+    /// Through which version.
+    version: i64,
+}
+
+impl Unread<'_> {
+    fn left(&self) -> i64 {
+        self.theirs.position(self.route.mark()).unwrap_or(0) - self.marked
+    }
+
+    fn is_done(&self) -> bool {
+        self.left() <= 0
+    }
+
+    /// The next of them that have something, a bounded number. Fails with a conflict where one is missing: the table's
+    /// version is so old that it was followed and cleaned up since.
+    pub async fn next(&mut self) -> Result<Option<Vec<Arc<Commit>>>> {
+        while !self.is_done() {
+            let newest = self.theirs.position(&counted_at(self.route.mark())).unwrap_or(self.theirs.version);
+            // However long nothing was on its way, the log before the only one is not read.
+            let after = if self.left() == 1 { newest - 1 } else { self.version };
+            let read = self.from.commits_left(after, newest, AT_ONCE).await?;
+            self.version = read.last().map_or(newest, |commit| commit.version);
+            let commits: Vec<Arc<Commit>> = read.into_iter().filter(|c| self.route.is_in(c)).collect();
+            self.marked += commits.len() as i64;
+            if self.left() < 0 || (self.version >= newest && self.left() > 0) {
+                return Err(Error::conflict(format!(
+                    "table '{}': {} commits with something for its {} are not in the log any more",
+                    self.from.name(),
+                    self.left(),
+                    self.route.name()
+                )));
+            }
+            if !commits.is_empty() {
+                return Ok(Some(commits));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a table at the version `mine` moves that takes in all that was read.
+    fn positions(&self, mine: &Snapshot) -> Vec<Position> {
+        let (mark, version) = apps(self.from);
+        let through = if self.is_done() { self.theirs.version } else { self.version };
         vec![
-            Position { from: mine.position(&mark), to: marked, app: mark },
-            Position { from: mine.position(&version), to: theirs.version, app: version },
+            Position { from: mine.position(&mark), to: self.marked, app: mark },
+            Position { from: mine.position(&version), to: through, app: version },
         ]
     }
 }
@@ -156,12 +226,14 @@ fn apps(from: &Table) -> (String, String) {
 }
 
 impl Warehouse {
-    /// The ways on which commits of a table ever named files, and the tables that they go into.
+    /// The ways on which commits of a table ever had something, and the tables that it goes into.
     pub async fn routes_from(self: &Arc<Self>, table: &Table) -> Result<Vec<(Route, Arc<Table>)>> {
         let on = table.snapshot();
         let mut routes = vec![];
-        if Route::DeadLetters.begins_at(&on) {
-            routes.push((Route::DeadLetters, Arc::clone(self.dead_letters().table().await?)));
+        for side in self.side_tables() {
+            if side.route().begins_at(&on) {
+                routes.push((side.route(), Arc::clone(side.table().await?)));
+            }
         }
         if Route::Late.begins_at(&on) {
             let late = self.table(&super::late::name_of(table.name())).await?;
@@ -175,13 +247,12 @@ impl Warehouse {
         Ok(routes)
     }
 
-    /// The tables whose commits may name files for this one.
+    /// The tables whose commits may have something for this one.
     pub async fn routes_into(self: &Arc<Self>, table: &Table) -> Result<Vec<(Route, Arc<Table>)>> {
         let mut from = vec![];
-        if table.store().prefix() == self.dead_letters().store().prefix() {
-            for events in self.tables().await? {
-                from.push((Route::DeadLetters, events));
-            }
+        let sides = self.side_tables();
+        if let Some(side) = sides.iter().find(|side| side.store().prefix() == table.store().prefix()) {
+            from.extend(self.tables().await?.into_iter().map(|events| (side.route(), events)));
             return Ok(from);
         }
         if let Some(events) = super::late::events_of(&table.snapshot()) {
@@ -193,7 +264,7 @@ impl Warehouse {
         Ok(from)
     }
 
-    /// Adds to other tables what the commits of this one name for them.
+    /// Takes into other tables what the commits of this one have for them.
     pub async fn follow(self: &Arc<Self>, table: &Table) -> Result<()> {
         for (route, into) in self.routes_from(table).await? {
             route.follow(table, &into).await?;
@@ -201,7 +272,7 @@ impl Warehouse {
         Ok(())
     }
 
-    /// Adds to a table what others' commits name for it.
+    /// Takes into a table what others' commits have for it.
     pub async fn catch_up(self: &Arc<Self>, table: &Table) -> Result<()> {
         for (route, from) in self.routes_into(table).await? {
             route.follow(&from, table).await?;

@@ -71,7 +71,7 @@ impl SchemaProvider for PublicSchema {
 #[derive(Debug)]
 struct SystemSchema(Arc<Warehouse>);
 
-const SYSTEM_TABLES: [&str; 5] = ["dead_letters", "jobs", "leaderboards", "rollups", "sources"];
+const SYSTEM_TABLES: [&str; 6] = ["dead_letters", "jobs", "leaderboards", "ledger", "rollups", "sources"];
 
 #[async_trait]
 impl SchemaProvider for SystemSchema {
@@ -82,6 +82,7 @@ impl SchemaProvider for SystemSchema {
     async fn table(&self, name: &str) -> EngineResult<Option<Arc<dyn TableProvider>>> {
         Ok(match name {
             "dead_letters" => Some(Arc::clone(self.0.dead_letters()) as _),
+            "ledger" => Some(Arc::clone(self.0.ledger()) as _),
             "jobs" => Some(Arc::new(JobsTable::new(Arc::clone(&self.0)))),
             "sources" => Some(Arc::new(Sources::new(Arc::clone(&self.0)))),
             "rollups" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Rollups))),

@@ -22,6 +22,12 @@ use crate::lake::schema::timestamp;
 /// The source of rows that came by no stream: INSERT, files, other writers.
 const BATCH: &str = "batch";
 
+/// The topic of a source; `None` if it is none of Kafka's, which are `kafka:<cluster>/<topic>/<topic id>`.
+pub fn topic_of(source: &str) -> Option<&str> {
+    let (rest, _id) = source.strip_prefix("kafka:")?.rsplit_once('/')?;
+    rest.rsplit_once('/').map(|(_cluster, topic)| topic)
+}
+
 /// The system table.
 #[derive(Debug)]
 pub struct Sources {

@@ -15,12 +15,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 
-use super::dead_letters::DeadLetters;
+use super::dead_letters;
 use super::events::{Beside, EventsTable};
 use super::jobs::Jobs;
 use super::late;
 use super::leaderboard::LeaderboardTable;
+use super::ledger;
 use super::options::{Late, ObjectKind, keys};
+use super::side_table::SideTable;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
@@ -97,7 +99,8 @@ pub struct Warehouse {
     /// Live names as of the last listing and the changes made here since.
     names: RwLock<Vec<String>>,
     planner: OnceLock<SessionState>,
-    dead_letters: Arc<DeadLetters>,
+    dead_letters: Arc<SideTable>,
+    ledger: Arc<SideTable>,
     jobs: Arc<Jobs>,
 }
 
@@ -110,7 +113,8 @@ impl Warehouse {
     /// Opens the warehouse in a store.
     pub async fn on(store: Store) -> Result<Arc<Self>> {
         let warehouse = Arc::new_cyclic(|this: &Weak<Warehouse>| Warehouse {
-            dead_letters: Arc::new(DeadLetters::new(&store, this.clone())),
+            dead_letters: Arc::new(SideTable::new(dead_letters::definition(), &store, this.clone())),
+            ledger: Arc::new(SideTable::new(ledger::definition(), &store, this.clone())),
             store,
             entries: Default::default(),
             names: Default::default(),
@@ -125,9 +129,19 @@ impl Warehouse {
         &self.store
     }
 
-    /// The side table of bad input.
-    pub fn dead_letters(&self) -> &Arc<DeadLetters> {
+    /// Bad input.
+    pub fn dead_letters(&self) -> &Arc<SideTable> {
         &self.dead_letters
+    }
+
+    /// What became of all input.
+    pub fn ledger(&self) -> &Arc<SideTable> {
+        &self.ledger
+    }
+
+    /// The tables of our own that others' commits fill.
+    pub fn side_tables(&self) -> [&Arc<SideTable>; 2] {
+        [&self.dead_letters, &self.ledger]
     }
 
     /// What runs in this process.
@@ -417,6 +431,10 @@ impl Warehouse {
         change.removes = snapshot.files.values().cloned().collect();
         entry.table.commit(&change).await?;
         self.note(name, false);
+        if let Err(e) = self.follow(&entry.table).await {
+            // It is found when a table of this name is made again.
+            tracing::warn!(table = name, error = %e, "could not take in what its last commits have for other tables");
+        }
         let store = entry.table.store();
         let paths = change.removes.iter().filter_map(|f| locate(store, &f.add.path).ok()).collect();
         if let Err(e) = store.delete_all(paths).await {

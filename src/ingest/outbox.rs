@@ -7,7 +7,8 @@ use datafusion::arrow::array::{
 };
 
 use super::decode::BadLine;
-use crate::catalog::dead_letters::{self, DeadLetters};
+use crate::catalog::dead_letters;
+use crate::catalog::side_table::SideTable;
 use crate::error::Result;
 use crate::lake::action::Add;
 use crate::lake::writer::FileWriter;
@@ -21,7 +22,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// For lines of the file `source` that were meant for `table`.
-    pub(super) fn new(letters: &DeadLetters, table: &str, source: &str) -> Self {
+    pub(super) fn new(letters: &SideTable, table: &str, source: &str) -> Self {
         let writer = FileWriter::new(letters.store(), Arc::clone(&dead_letters::SCHEMA), None);
         Outbox { writer, table: table.to_owned(), source: source.to_owned() }
     }

@@ -231,11 +231,11 @@ impl Table {
         Ok(older.into_iter().map(Arc::new).chain(known).collect())
     }
 
-    /// Like [`Self::commits`], of those that were not cleaned up.
-    pub async fn commits_left(&self, after: i64, through: i64) -> Result<Vec<Arc<Commit>>> {
+    /// Like [`Self::commits`], of those that were not cleaned up the first `at_most`; none only if none is left.
+    pub async fn commits_left(&self, after: i64, through: i64, at_most: i64) -> Result<Vec<Arc<Commit>>> {
         let mut after = after;
         while after < through {
-            match self.commits(after, through).await {
+            match self.commits(after, through.min(after.saturating_add(at_most))).await {
                 Err(e) if e.kind() == Kind::Corrupt => match log::begins_at(&self.store).await? {
                     Some(first) if first > after + 1 => after = first - 1,
                     _ => return Err(e),

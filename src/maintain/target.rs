@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 
-use crate::catalog::dead_letters;
 use crate::catalog::events::EventsTable;
 use crate::catalog::options::{TableOptions, keys};
 use crate::catalog::schemas::{PUBLIC, SYSTEM};
+use crate::catalog::side_table::{self, SideTable};
 use crate::catalog::warehouse::{Object, Warehouse};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::archived::CLAIMED;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
@@ -21,7 +21,7 @@ use crate::rollup::view::Rollup;
 pub enum Target {
     /// An incremental view: partial rows.
     Rollup(Arc<Rollup>),
-    /// A table with rows of its own: events, plain rows, dead letters.
+    /// A table with rows of its own: events, plain rows, a side table of ours.
     Rows(Rows),
     /// A snapshot view: replaced whole by each refresh.
     Leaderboard(Arc<Table>),
@@ -48,23 +48,25 @@ impl Rows {
     /// How long its rows stay at one version; for ever if `None`.
     pub fn retention(&self, on: &Snapshot) -> Option<i64> {
         let own = TableOptions::from_configuration(&on.metadata.configuration).retention;
-        own.or(self.by_arrival.then_some(dead_letters::RETENTION))
+        own.or(self.by_arrival.then_some(side_table::RETENTION))
     }
 
-    /// The dead letters.
-    pub async fn dead_letters(warehouse: &Warehouse) -> Result<Self> {
-        let table = warehouse.dead_letters().table().await?;
-        let time_column = Some(dead_letters::TIME.to_owned());
-        Ok(Rows { table: Arc::clone(table), time_column, by_arrival: true })
+    /// A side table of ours.
+    pub async fn of_side(side: &SideTable) -> Result<Self> {
+        let time_column = Some(side.time_column().to_owned());
+        Ok(Rows { table: Arc::clone(side.table().await?), time_column, by_arrival: true })
     }
 }
 
 impl Target {
-    /// Finds it: `name`, `public.name` or `toplake.dead_letters`.
+    /// Finds it: `name`, `public.name`, or a side table such as `toplake.dead_letters`.
     pub async fn find(warehouse: &Arc<Warehouse>, name: &str) -> Result<Self> {
+        let side = |name: &str| warehouse.side_tables().into_iter().find(|side| side.name() == name);
         match name.split_once('.') {
-            Some((schema, dead_letters::NAME)) if schema == SYSTEM => {
-                return Ok(Target::Rows(Rows::dead_letters(warehouse).await?));
+            Some((SYSTEM, name)) => {
+                if let Some(side) = side(name) {
+                    return Ok(Target::Rows(Rows::of_side(side).await?));
+                }
             }
             Some((schema, name)) if schema == PUBLIC => return Box::pin(Self::find(warehouse, name)).await,
             _ => {}
@@ -78,6 +80,21 @@ impl Target {
                 other.kind().with_article()
             ))),
         }
+    }
+
+    /// Everything in a warehouse that can be maintained. What cannot be opened does not keep the others waiting.
+    pub async fn all(warehouse: &Arc<Warehouse>) -> Result<Vec<Result<Self>>> {
+        let mut targets = vec![];
+        for side in warehouse.side_tables() {
+            targets.push(Rows::of_side(side).await.map(Target::Rows));
+        }
+        for name in warehouse.list().await? {
+            match Target::find(warehouse, &name).await {
+                Err(e) if e.kind() == Kind::WrongObjectType => {}
+                found => targets.push(found.map_err(|e| e.context(format!("'{name}'")))),
+            }
+        }
+        Ok(targets)
     }
 
     /// Like [`Self::find`]; also an archive, which lies elsewhere. Of other tables elsewhere nobody here knows who reads

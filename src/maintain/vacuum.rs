@@ -14,7 +14,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::needed::{files_named_for, needed_from};
-use super::target::{Rows, Target};
+use super::target::Target;
 use crate::catalog::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
@@ -65,14 +65,7 @@ pub struct Vacuumed {
 /// Vacuums every table of a warehouse. One that fails does not keep the others waiting; the first error is given at the end.
 pub async fn vacuum_all(warehouse: &Arc<Warehouse>, full: bool) -> Result<Vacuumed> {
     let (mut all, mut failed) = (Vacuumed::default(), None);
-    let mut targets = vec![Rows::dead_letters(warehouse).await.map(Target::Rows)];
-    for name in warehouse.list().await? {
-        match Target::find(warehouse, &name).await {
-            Err(e) if e.kind() == Kind::WrongObjectType => {}
-            found => targets.push(found),
-        }
-    }
-    for target in targets {
+    for target in Target::all(warehouse).await? {
         let done = match target {
             Ok(target) => vacuum(warehouse, &target, full, None).await,
             Err(e) => Err(e),

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use super::run::{Outcome, Session};
 use super::split::Item;
-use crate::catalog::dead_letters;
 use crate::catalog::late;
 use crate::catalog::options::{Late, TableOptions};
+use crate::catalog::side_table;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::archived::ARCHIVED_FROM;
@@ -95,7 +95,7 @@ impl Session {
                 Err(e) => return Err(e),
             };
             let done = self.alter_once(&rows, statement).await;
-            match done.map_err(|e| e.context(format!("table '{}'", rows.table.name()))) {
+            match done.map_err(|e| e.context(format!("table '{}'", statement.name))) {
                 Err(e) if e.kind() == Kind::Conflict => lost = Some(e),
                 Err(e) => return Err(e),
                 Ok(()) => return Ok(Outcome::done("ALTER TABLE")),
@@ -108,7 +108,7 @@ impl Session {
         let on = rows.table.update().await?;
         let before = TableOptions::from_configuration(&on.metadata.configuration);
         let after = match rows.by_arrival {
-            true => dead_letters::altered(&before, &statement.options)?,
+            true => side_table::altered(&before, &statement.options)?,
             false => before.altered(&statement.options)?,
         };
         if after == before {

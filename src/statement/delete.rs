@@ -7,9 +7,10 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan};
 
 use super::run::{Outcome, Session};
-use crate::catalog::dead_letters::DeadLetters;
 use crate::catalog::events::EventsTable;
+use crate::catalog::ledger;
 use crate::catalog::options::keys;
+use crate::catalog::side_table::SideTable;
 use crate::error::{Error, Result};
 use crate::lake::table::Table;
 use crate::maintain::delete::{Condition, delete};
@@ -26,8 +27,13 @@ impl Session {
             // Rows that are named for it but not added yet have to go too.
             self.warehouse.catch_up(events.table()).await?;
             (Rows::of(events.table()), self.holders_of_expired(events.table()).await?)
-        } else if any.is::<DeadLetters>() {
-            let rows = Rows::dead_letters(&self.warehouse).await?;
+        } else if let Some(side) = any.downcast_ref::<SideTable>() {
+            if side.name() == ledger::NAME {
+                return Err(Error::not_supported("no row can be deleted from the ledger").with_hint(
+                    "ALTER TABLE toplake.ledger SET (retention = …) says how long rows are kept",
+                ));
+            }
+            let rows = Rows::of_side(side).await?;
             self.warehouse.catch_up(&rows.table).await?;
             (rows, None)
         } else {

@@ -16,7 +16,7 @@ use toplake::lake::committer::Change;
 use toplake::lake::table::Table;
 use toplake::lake::writer::FileWriter;
 use toplake::maintain::compact::{Compacted, compact};
-use toplake::maintain::target::{Rows, Target};
+use toplake::maintain::target::Target;
 use toplake::maintain::vacuum::{Horizon, Vacuumed, vacuum};
 
 use crate::harness::Desk;
@@ -97,7 +97,7 @@ async fn active_files(desk: &Desk, name: &str) -> usize {
 
 /// Dead letters that came so many days ago.
 async fn write_letters(desk: &Desk, days_ago: &[i64]) {
-    let table = Rows::dead_letters(desk.engine.warehouse()).await.unwrap().table;
+    let table = desk.engine.warehouse().dead_letters().table().await.unwrap();
     for days in days_ago {
         let at = chrono::Utc::now().timestamp_micros() - days * 86_400_000_000;
         let sql = format!(
