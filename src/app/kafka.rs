@@ -9,7 +9,7 @@ use super::signal::stopping;
 use crate::catalog::late;
 use crate::error::{Error, Result};
 use crate::ingest::error_rate::{ErrorRate, Percent};
-use crate::ingest::kafka::options::{Format, From, Options, UnknownFields, parse_duration};
+use crate::ingest::kafka::options::{Format, From, MaxPerKeyOption, Options, UnknownFields, parse_duration};
 use crate::ingest::kafka::{Summary, run as consume};
 use crate::session;
 
@@ -89,6 +89,20 @@ pub struct Kafka {
     /// Go on by itself so long after such a stop
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     retry_after: Option<Duration>,
+    /// Columns of the table that say which event it is: of those with equal values only the first is stored, of one partition and
+    /// within --dedup-window
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    dedup_key: Vec<String>,
+    /// How far apart the event times of two may be that are one
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
+    dedup_window: Duration,
+    /// How many events of one partition a key may have in a bucket of event time; those beyond go to the dead letters.
+    /// 10/1m/user_id,ad_id is ten a minute
+    #[arg(long, value_name = "LIMIT/DURATION/COLUMN,…")]
+    max_per_key: Option<MaxPerKeyOption>,
+    /// Bytes that what is remembered of one partition for these two may take
+    #[arg(long, value_name = "BYTES", default_value_t = Options::default().guard_memory)]
+    guard_memory: ByteSize,
     /// A property of librdkafka, such as security.protocol=SASL_SSL; may be given more than once
     #[arg(long = "property", value_name = "KEY=VALUE", value_parser = property)]
     properties: Vec<(String, String)>,
@@ -134,6 +148,10 @@ pub(super) async fn run(arguments: Kafka) -> Result<()> {
             retry_after: arguments.retry_after,
             ..Default::default()
         },
+        dedup_key: arguments.dedup_key,
+        dedup_window: arguments.dedup_window,
+        max_per_key: arguments.max_per_key,
+        guard_memory: arguments.guard_memory,
         properties: arguments.properties.into_iter().collect(),
         until_end: arguments.until_end,
     };

@@ -5,6 +5,7 @@ mod demo;
 mod front;
 mod ingest;
 mod kafka;
+mod offsets;
 mod refresh;
 mod serve;
 mod signal;
@@ -39,6 +40,9 @@ pub enum Command {
     /// Bring rows into a table
     #[command(subcommand)]
     Ingest(ingest::Ingest),
+    /// Where the streams into tables stand
+    #[command(subcommand)]
+    Offsets(offsets::Offsets),
 }
 
 /// Runs a command line to its end.
@@ -49,6 +53,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Ingest(source) => ingest::run(source).await,
+        Command::Offsets(what) => offsets::run(what).await,
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use parking_lot::Mutex;
 
+use crate::catalog::pipelines::FORGOTTEN_AFTER;
 use crate::error::{Error, Kind, Result};
 use crate::jobs::Job;
 use crate::maintain::compact::compact;
 use crate::maintain::expire::expire;
-use crate::maintain::target::Target;
+use crate::maintain::target::{Kept, Target};
 use crate::maintain::vacuum::vacuum_all;
 use crate::session::Engine;
 
@@ -52,14 +53,18 @@ async fn once(engine: &Engine, seldom: bool) -> Result<()> {
     }
     if seldom {
         failed = failed.or(vacuum_all(warehouse, false).await.err());
+        failed = failed.or(warehouse.forget_lost_pipelines(FORGOTTEN_AFTER).await.err());
     }
     failed.map_or(Ok(()), Err)
 }
 
 async fn one(engine: &Engine, target: &Target, seldom: bool) -> Result<()> {
     let state = engine.state();
+    if let Target::Rows(rows) = target {
+        engine.warehouse().follow(&rows.table).await?;
+    }
     if let (true, Target::Rows(rows)) = (seldom, target)
-        && rows.retention(&rows.table.snapshot()).is_some()
+        && (rows.kept == Kept::ByWindow || rows.retention(&rows.table.snapshot()).is_some())
     {
         expire(engine.warehouse(), rows, None, &state).await?;
     }

@@ -25,6 +25,9 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("position", DataType::Int64, false),
         Field::new("reason", DataType::Utf8View, false),
         Field::new("payload", DataType::Utf8View, true),
+        // Where a message of Kafka stood; `position` is its offset then.
+        Field::new("topic", DataType::Utf8View, true),
+        Field::new("partition", DataType::Int64, true),
     ]))
 });
 

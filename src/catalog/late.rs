@@ -5,6 +5,7 @@
 //! comes in. The late table is a plain table that may be read, deleted from and expired; the commit of the rows that came in
 //! time names its files ([`outbox`](super::outbox)).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, Scalar, TimestampMicrosecondArray};
@@ -143,9 +144,17 @@ pub struct Divided {
     unfit: Option<Arc<Error>>,
     in_time: Vec<Add>,
     late: Vec<Add>,
+    /// Files that a commit names already: they stay, whatever comes of this one.
+    named: HashSet<String>,
 }
 
 impl Divided {
+    /// Files that are on their way into the table, not divided yet.
+    pub fn of_named(events: &EventsTable, files: Vec<Add>) -> Self {
+        let named = files.iter().map(|add| add.path.clone()).collect();
+        Divided { in_time: files, named, ..Divided::nothing(events) }
+    }
+
     fn nothing(events: &EventsTable) -> Self {
         let schema = Arc::clone(events.stored());
         let time = events.options().time_column.as_ref();
@@ -158,6 +167,7 @@ impl Divided {
             unfit: events.unfit().cloned(),
             in_time: vec![],
             late: vec![],
+            named: HashSet::new(),
         }
     }
 
@@ -227,10 +237,16 @@ impl Divided {
 
     /// Removes the files.
     pub async fn discard(&self) {
-        discard(&self.store, &self.in_time).await;
+        self.discard_own(&self.in_time).await;
         if let Some(store) = &self.late_store {
             discard(store, &self.late).await;
         }
+    }
+
+    /// Removes files of rows that were in time, but for those that a commit names.
+    async fn discard_own(&self, in_time: &[Add]) {
+        let own: Vec<Add> = in_time.iter().filter(|add| !self.named.contains(&add.path)).cloned().collect();
+        discard(&self.store, &own).await;
     }
 
     /// Rows on either side of the watermark; the second is `None` if none is late.
@@ -283,7 +299,7 @@ impl Divided {
                 }
             }
         }
-        discard(&self.store, &old_in_time).await;
+        self.discard_own(&old_in_time).await;
         discard(late_store, &old_late).await;
         self.in_time = in_time.into_iter().chain(to_in_time.finish().await?).collect();
         self.late = late.into_iter().chain(to_late.finish().await?).collect();

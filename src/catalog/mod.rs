@@ -11,8 +11,12 @@
 //! | [`side_table`] | tables of our own that this ends up in |
 //! | [`dead_letters`] | the system table of bad input |
 //! | [`ledger`] | the system table of what became of all input |
+//! | `replayed` | dead letters that are sent again, into their table |
+//! | [`recent_keys`] | the side table of what guards of streams remember |
 //! | [`late`] | rows that come after the watermark, and where they go |
 //! | [`audit`](mod@audit) | the table function of that name |
+//! | [`pipelines`] | the system table of how those are that bring events in |
+//! | [`offsets`] | where streams stand, and moving that by hand |
 //! | [`jobs`] | the system table of long work |
 //! | [`rollups`] | the system table of materialized views |
 //! | [`sources`] | the system table of where rows come from |
@@ -27,8 +31,12 @@ pub mod jobs;
 pub mod late;
 pub mod leaderboard;
 pub mod ledger;
+pub mod offsets;
 pub mod options;
 pub mod outbox;
+pub mod pipelines;
+pub mod recent_keys;
+mod replayed;
 pub mod rollups;
 pub mod schemas;
 pub mod side_table;

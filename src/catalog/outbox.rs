@@ -6,7 +6,10 @@
 //! Readers of that table see what it has and what is named but not added yet. An entry of the ledger goes the same way,
 //! only that it stands in the commit itself and it is the follower who writes it into a file.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result};
@@ -33,27 +36,46 @@ pub enum Route {
     Accepted,
     /// From a table with entries of the ledger into `toplake.ledger`.
     Ledger,
+    /// From an events table into `toplake.recent_keys`.
+    RecentKeys,
+    /// From `toplake.dead_letters` into the table of this id, which they were meant for.
+    Replayed(Uuid),
 }
 
 impl Route {
+    /// The way of dead letters that are sent again into a table as it is now.
+    pub fn replayed(into: &Snapshot) -> Result<Self> {
+        let id = &into.metadata.id;
+        let id = Uuid::parse_str(id)
+            .map_err(|e| Error::not_supported(format!("the table's id '{id}' is not a UUID: {e}")))?;
+        Ok(Route::Replayed(id))
+    }
+
     /// How a commit names what goes this way.
-    fn name(self) -> &'static str {
-        match self {
+    fn name(self) -> Cow<'static, str> {
+        let name = match self {
             Route::DeadLetters => "dead_letters",
             Route::Late => "late",
             Route::Accepted => "accepted",
             Route::Ledger => "ledger",
-        }
+            Route::RecentKeys => "recent_keys",
+            Route::Replayed(id) => return format!("replayed:{id}").into(),
+        };
+        name.into()
     }
 
     /// The position that the table they come from counts up with each commit that has some.
-    fn mark(self) -> &'static str {
-        match self {
+    fn mark(self) -> Cow<'static, str> {
+        let mark = match self {
             Route::DeadLetters => "toplake.outbox",
             Route::Late => "toplake.outbox.late",
             Route::Accepted => "toplake.outbox.accepted",
             Route::Ledger => LEDGER,
-        }
+            Route::RecentKeys => "toplake.outbox.recent_keys",
+            // Several tables share the dead letters.
+            Route::Replayed(id) => return format!("toplake.outbox.replayed:{id}").into(),
+        };
+        mark.into()
     }
 
     /// Has a commit name files, if there are any.
@@ -63,14 +85,14 @@ impl Route {
         if adds.is_empty() {
             return;
         }
-        let named = adds.iter().map(|add| OutboxFile { table: self.name().to_owned(), add: add.clone() });
+        let named = adds.iter().map(|add| OutboxFile { table: self.name().into_owned(), add: add.clone() });
         change.outbox.extend(named);
         change.counts.push(self.mark());
     }
 
     /// Whether a table ever had something that goes this way.
     pub fn begins_at(self, table: &Snapshot) -> bool {
-        table.position(self.mark()).is_some()
+        table.position(&self.mark()).is_some()
     }
 
     /// Whether a commit has something that goes this way.
@@ -130,7 +152,7 @@ impl Route {
 
     /// Commits of `from`, up to the version `theirs`, that a table at the version `mine` has not taken in.
     pub fn unread<'a>(self, mine: &Snapshot, from: &'a Table, theirs: &'a Snapshot) -> Unread<'a> {
-        let (mark, version) = apps(from);
+        let (mark, version) = apps(self, from);
         Unread {
             route: self,
             from,
@@ -150,9 +172,9 @@ impl Route {
     /// commit that names some from now on is newer than any version known before.
     pub async fn followed(self, from: &Table, into: &Table) -> Result<Option<i64>> {
         let theirs = from.update().await?;
-        let Some(marked) = theirs.position(self.mark()) else { return Ok(None) };
+        let Some(marked) = theirs.position(&self.mark()) else { return Ok(None) };
         let mine = into.update().await?;
-        let (mark, version) = apps(from);
+        let (mark, version) = apps(self, from);
         let behind = mine.position(&mark) != Some(marked);
         Ok(behind.then(|| mine.position(&version).unwrap_or(-1)))
     }
@@ -174,10 +196,10 @@ pub struct Unread<'a> {
 
 impl Unread<'_> {
     fn left(&self) -> i64 {
-        self.theirs.position(self.route.mark()).unwrap_or(0) - self.marked
+        self.theirs.position(&self.route.mark()).unwrap_or(0) - self.marked
     }
 
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.left() <= 0
     }
 
@@ -185,7 +207,7 @@ impl Unread<'_> {
     /// version is so old that it was followed and cleaned up since.
     pub async fn next(&mut self) -> Result<Option<Vec<Arc<Commit>>>> {
         while !self.is_done() {
-            let newest = self.theirs.position(&counted_at(self.route.mark())).unwrap_or(self.theirs.version);
+            let newest = self.theirs.position(&counted_at(&self.route.mark())).unwrap_or(self.theirs.version);
             // However long nothing was on its way, the log before the only one is not read.
             let after = if self.left() == 1 { newest - 1 } else { self.version };
             let read = self.from.commits_left(after, newest, AT_ONCE).await?;
@@ -208,8 +230,8 @@ impl Unread<'_> {
     }
 
     /// What a table at the version `mine` moves that takes in all that was read.
-    fn positions(&self, mine: &Snapshot) -> Vec<Position> {
-        let (mark, version) = apps(self.from);
+    pub(super) fn positions(&self, mine: &Snapshot) -> Vec<Position> {
+        let (mark, version) = apps(self.route, self.from);
         let through = if self.is_done() { self.theirs.version } else { self.version };
         vec![
             Position { from: mine.position(&mark), to: self.marked, app: mark },
@@ -219,10 +241,14 @@ impl Unread<'_> {
 }
 
 /// The names of the two positions that a follower moves: how many commits had named files, and at which version. They
-/// belong to the log that is followed, which goes on when the table is dropped and made again.
-fn apps(from: &Table) -> (String, String) {
-    let name = from.name();
-    (format!("toplake.outbox.mark:{name}"), format!("toplake.outbox.version:{name}"))
+/// belong to the log that is followed, which goes on when the table is dropped and made again; what is replayed into a table
+/// does not outlive it.
+fn apps(route: Route, from: &Table) -> (String, String) {
+    let of = match route {
+        Route::Replayed(id) => format!("{}:{id}", from.name()),
+        _ => from.name().to_owned(),
+    };
+    (format!("toplake.outbox.mark:{of}"), format!("toplake.outbox.version:{of}"))
 }
 
 impl Warehouse {
@@ -244,7 +270,25 @@ impl Warehouse {
         {
             routes.extend(self.table(events).await?.map(|events| (Route::Accepted, events)));
         }
+        if self.is_dead_letters(table) {
+            for into in self.tables().await? {
+                let route = Route::replayed(&into.snapshot());
+                routes.extend(route.ok().filter(|route| route.begins_at(&on)).map(|route| (route, into)));
+            }
+        }
         Ok(routes)
+    }
+
+    fn is_dead_letters(&self, table: &Table) -> bool {
+        self.dead_letters().store().prefix() == table.store().prefix()
+    }
+
+    /// Takes into a table what the commits of another have for it.
+    async fn follow_route(self: &Arc<Self>, route: Route, from: &Table, into: &Table) -> Result<()> {
+        match route {
+            Route::Replayed(_) => self.follow_replayed(route, from, into).await,
+            _ => route.follow(from, into).await,
+        }
     }
 
     /// The tables whose commits may have something for this one.
@@ -261,13 +305,19 @@ impl Warehouse {
         let late = self.table(&super::late::name_of(table.name())).await?;
         let own = late.filter(|late| super::late::events_of(&late.snapshot()) == Some(table.name()));
         from.extend(own.map(|late| (Route::Accepted, late)));
+        if let (Ok(route), Some(letters)) =
+            (Route::replayed(&table.snapshot()), self.dead_letters().existing().await?)
+        {
+            from.push((route, Arc::clone(letters)));
+        }
         Ok(from)
     }
 
-    /// Takes into other tables what the commits of this one have for them.
+    /// Takes into other tables what the commits of this one have for them. It is there to be read before that: now and then
+    /// is often enough, and makes fewer files.
     pub async fn follow(self: &Arc<Self>, table: &Table) -> Result<()> {
         for (route, into) in self.routes_from(table).await? {
-            route.follow(table, &into).await?;
+            Box::pin(self.follow_route(route, table, &into)).await?;
         }
         Ok(())
     }
@@ -275,7 +325,7 @@ impl Warehouse {
     /// Takes into a table what others' commits have for it.
     pub async fn catch_up(self: &Arc<Self>, table: &Table) -> Result<()> {
         for (route, from) in self.routes_into(table).await? {
-            route.follow(&from, table).await?;
+            Box::pin(self.follow_route(route, &from, table)).await?;
         }
         Ok(())
     }

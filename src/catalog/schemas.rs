@@ -8,6 +8,7 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result as EngineResult;
 
 use super::jobs::JobsTable;
+use super::pipelines::Pipelines;
 use super::rollups::{Rollups, Which};
 use super::sources::Sources;
 use super::warehouse::Warehouse;
@@ -71,7 +72,8 @@ impl SchemaProvider for PublicSchema {
 #[derive(Debug)]
 struct SystemSchema(Arc<Warehouse>);
 
-const SYSTEM_TABLES: [&str; 6] = ["dead_letters", "jobs", "leaderboards", "ledger", "rollups", "sources"];
+const SYSTEM_TABLES: [&str; 7] =
+    ["dead_letters", "jobs", "leaderboards", "ledger", "pipelines", "rollups", "sources"];
 
 #[async_trait]
 impl SchemaProvider for SystemSchema {
@@ -84,6 +86,7 @@ impl SchemaProvider for SystemSchema {
             "dead_letters" => Some(Arc::clone(self.0.dead_letters()) as _),
             "ledger" => Some(Arc::clone(self.0.ledger()) as _),
             "jobs" => Some(Arc::new(JobsTable::new(Arc::clone(&self.0)))),
+            "pipelines" => Some(Arc::new(Pipelines::new(Arc::clone(&self.0)))),
             "sources" => Some(Arc::new(Sources::new(Arc::clone(&self.0)))),
             "rollups" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Rollups))),
             "leaderboards" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Leaderboards))),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as EngineResult;
@@ -22,9 +22,12 @@ use super::ledger;
 use super::options::{TableOptions, micros};
 use super::outbox::Route;
 use super::warehouse::Warehouse;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::lake::action::CommitKind;
+use crate::lake::committer::Change;
 use crate::lake::pin::Pins;
 use crate::lake::scan::Scan;
+use crate::lake::schema::to_delta;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::store::Store;
 use crate::lake::table::{NewTable, Table};
@@ -86,22 +89,56 @@ impl SideTable {
 
     /// The Delta table; made when it is first needed.
     pub async fn table(&self) -> Result<&Arc<Table>> {
-        self.table
-            .get_or_try_init(|| async {
-                let schema = self.definition.schema.as_ref().clone();
-                let new = NewTable { schema, configuration: vec![], description: None };
-                // A statement tells tables apart by name: a user may have one that is called like this.
-                let name = format!("{OURS}/{}", self.definition.name);
-                loop {
-                    if let Some(table) = Table::open(&name, self.store.clone()).await? {
-                        return Ok(Arc::new(table));
-                    }
-                    if let Some(table) = Table::create(&name, self.store.clone(), &new).await? {
-                        return Ok(Arc::new(table));
-                    }
-                }
-            })
-            .await
+        // Boxed: whatever plans a statement passes here, and would have room for this on its stack.
+        self.table.get_or_try_init(|| Box::pin(self.open())).await
+    }
+
+    async fn open(&self) -> Result<Arc<Table>> {
+        let schema = self.definition.schema.as_ref().clone();
+        let new = NewTable { schema, configuration: vec![], description: None };
+        // A statement tells tables apart by name: a user may have one that is called like this.
+        let name = format!("{OURS}/{}", self.definition.name);
+        loop {
+            if let Some(table) = Table::open(&name, self.store.clone()).await? {
+                self.add_columns(&table).await?;
+                return Ok(Arc::new(table));
+            }
+            if let Some(table) = Table::create(&name, self.store.clone(), &new).await? {
+                return Ok(Arc::new(table));
+            }
+        }
+    }
+
+    /// The Delta table, if there is one by now.
+    pub async fn existing(&self) -> Result<Option<&Arc<Table>>> {
+        if self.table.get().is_none() && Table::open(self.name(), self.store.clone()).await?.is_none() {
+            return Ok(None);
+        }
+        self.table().await.map(Some)
+    }
+
+    /// Adds to a table that an older version has made what columns came since; they are NULL in its rows.
+    async fn add_columns(&self, table: &Table) -> Result<()> {
+        loop {
+            let on = table.update().await?;
+            let mut fields: Vec<FieldRef> = on.schema.fields().iter().cloned().collect();
+            let known = fields.len();
+            let new =
+                self.definition.schema.fields().iter().filter(|f| on.schema.index_of(f.name()).is_err());
+            fields.extend(new.cloned());
+            if fields.len() == known {
+                return Ok(());
+            }
+            let mut metadata = on.metadata.as_ref().clone();
+            metadata.schema_string = to_delta(&Schema::new(fields))?;
+            let mut change = Change::new(CommitKind::Metadata, "ADD COLUMNS", &on);
+            change.metadata = Some(metadata);
+            match table.commit(&change).await {
+                // Another process may be doing the same.
+                Err(e) if e.kind() == Kind::Conflict => {}
+                done => return done.map(|_| ()),
+            }
+        }
     }
 
     /// What is on its way at the version `mine`: files, and rows that are in none yet.

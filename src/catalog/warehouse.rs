@@ -22,6 +22,7 @@ use super::late;
 use super::leaderboard::LeaderboardTable;
 use super::ledger;
 use super::options::{Late, ObjectKind, keys};
+use super::recent_keys;
 use super::side_table::SideTable;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
@@ -101,6 +102,7 @@ pub struct Warehouse {
     planner: OnceLock<SessionState>,
     dead_letters: Arc<SideTable>,
     ledger: Arc<SideTable>,
+    recent_keys: Arc<SideTable>,
     jobs: Arc<Jobs>,
 }
 
@@ -115,6 +117,7 @@ impl Warehouse {
         let warehouse = Arc::new_cyclic(|this: &Weak<Warehouse>| Warehouse {
             dead_letters: Arc::new(SideTable::new(dead_letters::definition(), &store, this.clone())),
             ledger: Arc::new(SideTable::new(ledger::definition(), &store, this.clone())),
+            recent_keys: Arc::new(SideTable::new(recent_keys::definition(), &store, this.clone())),
             store,
             entries: Default::default(),
             names: Default::default(),
@@ -139,9 +142,14 @@ impl Warehouse {
         &self.ledger
     }
 
+    /// What guards of streams remember.
+    pub fn recent_keys(&self) -> &Arc<SideTable> {
+        &self.recent_keys
+    }
+
     /// The tables of our own that others' commits fill.
-    pub fn side_tables(&self) -> [&Arc<SideTable>; 2] {
-        [&self.dead_letters, &self.ledger]
+    pub fn side_tables(&self) -> [&Arc<SideTable>; 3] {
+        [&self.dead_letters, &self.ledger, &self.recent_keys]
     }
 
     /// What runs in this process.
@@ -547,7 +555,7 @@ fn name_of_folder(folder: &str) -> Option<String> {
 }
 
 /// A folder is named like the table; what a store or a shell might misread is written as `=XX`.
-fn folder_of_name(name: &str) -> String {
+pub(super) fn folder_of_name(name: &str) -> String {
     let mut folder = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {

@@ -1,6 +1,6 @@
 //! A circuit breaker: how much of the newest input is bad, and when that is too much to go on.
 //!
-//! Messages are counted over a sliding window of time, cut into [`PARTS`] parts; a part that falls out of the window is
+//! Messages are counted over a sliding window of time, cut into twenty parts; a part that falls out of the window is
 //! forgotten as a whole.
 
 use std::collections::VecDeque;

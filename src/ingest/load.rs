@@ -226,7 +226,7 @@ impl Load<'_> {
         let letters = self.engine.warehouse().dead_letters();
         Segment {
             rows: EventWriter::new(&attempt.events, &attempt.planned),
-            dead: Outbox::new(letters, table.name(), &attempt.file.url),
+            dead: Outbox::new(letters, table.name(), &attempt.file.url, None),
             lines: 0,
             dead_lines: 0,
             through: 0,

@@ -15,6 +15,8 @@
 //! | `map` | a chunk into rows of the table: `transform`, `cast`; `whence` |
 //! | `load` | rows into commits |
 //! | `outbox` | bad lines into dead letters |
+//! | [`replay`] | dead letters into rows after all |
+//! | [`guards`] | what a stream gives twice, or too often |
 //! | [`breaker`] | when there are too many of them; of messages: [`error_rate`] |
 //! | [`progress`] | how far it is |
 //! | [`kafka`] | messages of Kafka instead of files |
@@ -25,6 +27,7 @@ mod csv;
 mod decode;
 pub mod error_rate;
 pub mod files;
+pub mod guards;
 pub mod kafka;
 mod lines;
 mod load;
@@ -33,6 +36,7 @@ mod ndjson;
 mod outbox;
 mod parquet;
 pub mod progress;
+pub mod replay;
 mod transform;
 mod whence;
 

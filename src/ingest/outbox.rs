@@ -9,6 +9,7 @@ use datafusion::arrow::array::{
 use super::decode::BadLine;
 use crate::catalog::dead_letters;
 use crate::catalog::side_table::SideTable;
+use crate::catalog::sources::topic_of;
 use crate::error::Result;
 use crate::lake::action::Add;
 use crate::lake::writer::FileWriter;
@@ -18,13 +19,15 @@ pub(super) struct Outbox {
     writer: FileWriter,
     table: String,
     source: String,
+    /// Which partition of a stream the source is.
+    partition: Option<i64>,
 }
 
 impl Outbox {
-    /// For lines of the file `source` that were meant for `table`.
-    pub(super) fn new(letters: &SideTable, table: &str, source: &str) -> Self {
+    /// For lines of the file `source` that were meant for `table`, or for messages of a partition of the stream `source`.
+    pub(super) fn new(letters: &SideTable, table: &str, source: &str, partition: Option<i64>) -> Self {
         let writer = FileWriter::new(letters.store(), Arc::clone(&dead_letters::SCHEMA), None);
-        Outbox { writer, table: table.to_owned(), source: source.to_owned() }
+        Outbox { writer, table: table.to_owned(), source: source.to_owned(), partition }
     }
 
     /// Adds lines.
@@ -42,6 +45,8 @@ impl Outbox {
             Arc::new(Int64Array::from_iter_values(bad.iter().map(|b| b.line))),
             Arc::new(StringViewArray::from_iter_values(bad.iter().map(|b| &b.reason))),
             Arc::new(StringViewArray::from_iter(bad.iter().map(|b| b.payload.as_deref()))),
+            Arc::new(StringViewArray::from_iter(bad.iter().map(|_| topic_of(&self.source)))),
+            Arc::new(Int64Array::from_iter(bad.iter().map(|_| self.partition))),
         ];
         self.writer.write(&RecordBatch::try_new(Arc::clone(&dead_letters::SCHEMA), columns)?).await
     }

@@ -15,6 +15,7 @@
 //! An attempt whose answer is lost is looked for by its id, at its version, before anything is tried again; until it is
 //! known what stands at that version, no other version is tried.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +95,7 @@ pub struct Change {
     pub positions: Vec<Position>,
     /// Positions that are counted up by one, wherever they stand; each has another beside it ([`counted_at`]) that says at
     /// which version that was.
-    pub counts: Vec<&'static str>,
+    pub counts: Vec<Cow<'static, str>>,
     /// A new schema or configuration.
     pub metadata: Option<Metadata>,
     /// The buckets that a `replace` replaces.
@@ -156,10 +157,10 @@ impl Change {
         let mut actions = vec![Action { commit_info: Some(info), ..Default::default() }];
         actions.extend(self.metadata.clone().map(|m| Action { meta_data: Some(m), ..Default::default() }));
         let compared = self.positions.iter().map(|p| (p.app.clone(), p.to));
-        let ledger = (!self.ledger.is_empty()).then_some(&LEDGER);
-        let counted = self.counts.iter().chain(ledger).flat_map(|app| {
+        let ledger = (!self.ledger.is_empty()).then_some(LEDGER);
+        let counted = self.counts.iter().map(|app| app.as_ref()).chain(ledger).flat_map(|app| {
             let count = on.position(app).unwrap_or(0) + 1;
-            [((*app).to_owned(), count), (counted_at(app), on.version + 1)]
+            [(app.to_owned(), count), (counted_at(app), on.version + 1)]
         });
         actions.extend(compared.chain(counted).chain(self.event_times(on)).map(|(app_id, version)| Action {
             txn: Some(Txn { app_id, version, last_updated: Some(now) }),

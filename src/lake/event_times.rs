@@ -18,7 +18,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::action::{Add, Metadata};
-use super::snapshot::{Commit, File};
+use super::snapshot::{Commit, File, Snapshot};
 use super::stats::FileStats;
 
 /// Option of an events table: the column that says when an event counts.
@@ -68,6 +68,12 @@ impl Partition {
             .strip_prefix(table_id)?
             .strip_prefix(':')
             .and_then(Partition::read)
+    }
+
+    /// The partitions that a table has consumed, and how far.
+    pub fn consumed(on: &Snapshot) -> impl Iterator<Item = (Partition, i64)> {
+        let of = |app: &str| Partition::of_consumed_app(app, &on.metadata.id);
+        on.txns.iter().filter_map(move |(app, version)| Some((of(app)?, *version)))
     }
 
     fn read(text: &str) -> Option<Self> {

@@ -231,6 +231,11 @@ impl Table {
         Ok(older.into_iter().map(Arc::new).chain(known).collect())
     }
 
+    /// Of the newest commits up to `through` those that this process has in memory, in order.
+    pub fn recent(&self, through: i64) -> Vec<Arc<Commit>> {
+        self.state.read().recent.iter().filter(|c| c.version <= through).cloned().collect()
+    }
+
     /// Like [`Self::commits`], of those that were not cleaned up the first `at_most`; none only if none is left.
     pub async fn commits_left(&self, after: i64, through: i64, at_most: i64) -> Result<Vec<Arc<Commit>>> {
         let mut after = after;

@@ -18,8 +18,9 @@ use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col};
 use datafusion::scalar::ScalarValue;
 
 use super::archive::{Archive, Claim};
+use super::forget::forget;
 use super::needed::rollups_over;
-use super::target::Rows;
+use super::target::{Kept, Rows};
 use crate::catalog::options::keys;
 use crate::catalog::warehouse::Warehouse;
 use crate::catalog::watermark;
@@ -61,6 +62,13 @@ pub async fn expire(
     state: &SessionState,
 ) -> Result<Expired> {
     let context = |e: Error| e.context(format!("table '{}'", rows.table.name()));
+    if rows.kept == Kept::ByWindow {
+        if retention.is_some() {
+            return Err(context(Error::invalid_input("its rows stay as long as the guards' windows say")));
+        }
+        let rows = forget(warehouse, rows, state).await.map_err(context)?;
+        return Ok(Expired { rows, ..Default::default() });
+    }
     let mut lost = None;
     for _ in 0..TRIES {
         let work = Work { warehouse, rows, retention, state };
@@ -96,7 +104,7 @@ pub async fn joined(events: &Table) -> Result<()> {
         return Ok(());
     }
     let mut change = Change::new(CommitKind::Append, "CREATE ROLLUP", &now);
-    change.counts = vec![ROLLUPS];
+    change.counts = vec![ROLLUPS.into()];
     events.commit(&change).await.map(|_| ())
 }
 
@@ -184,9 +192,9 @@ impl Work<'_> {
         };
         let on = table.update().await?;
         // A rollup that comes into being after this counts up a position of that version before it reads anything.
-        let rollups = match self.rows.by_arrival {
-            true => vec![],
-            false => rollups_over(self.warehouse, table).await?,
+        let rollups = match self.rows.kept {
+            Kept::ByArrival => vec![],
+            _ => rollups_over(self.warehouse, table).await?,
         };
         let mut at = Vec::with_capacity(rollups.len());
         for rollup in &rollups {
@@ -201,9 +209,9 @@ impl Work<'_> {
             return Err(Error::invalid_input("it has no retention")
                 .with_hint("ALTER TABLE … SET (retention = '90 days'), or name one as the second argument"));
         };
-        let newest = match self.rows.by_arrival {
-            true => Some(chrono::Utc::now().timestamp_micros()),
-            false => watermark::of(table.name(), &on)?,
+        let newest = match self.rows.kept {
+            Kept::ByArrival => Some(chrono::Utc::now().timestamp_micros()),
+            _ => watermark::of(table.name(), &on)?,
         };
         let Some(newest) = newest else { return Ok(None) };
         let cut = edge_of_all(newest.saturating_sub(retention), &rollups)?;

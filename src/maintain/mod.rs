@@ -8,6 +8,7 @@
 //! | [`accept`] | late rows into the table that they were meant for |
 //! | [`delete`] | rows that are to leave |
 //! | [`expire`], [`archive`] | rows that are past their retention, and where they go |
+//! | [`forget`] | what guards of streams remember for no reason |
 //! | [`needed`] | what of a table's past others still read |
 //! | [`vacuum`] | removing what nobody reads |
 
@@ -16,6 +17,7 @@ pub mod archive;
 pub mod compact;
 pub mod delete;
 pub mod expire;
+pub mod forget;
 pub mod layout;
 pub mod needed;
 pub mod target;

@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::DataType;
 
 use crate::catalog::events::EventsTable;
 use crate::catalog::options::{TableOptions, keys};
+use crate::catalog::recent_keys;
 use crate::catalog::schemas::{PUBLIC, SYSTEM};
 use crate::catalog::side_table::{self, SideTable};
 use crate::catalog::warehouse::{Object, Warehouse};
@@ -34,27 +35,39 @@ pub struct Rows {
     pub table: Arc<Table>,
     /// The column that its rows are ordered by.
     pub time_column: Option<String>,
-    /// Whether that column has the time when a row came, by the clock, and not that of an event.
-    pub by_arrival: bool,
+    /// What says how long they stay.
+    pub kept: Kept,
+}
+
+/// What says how long rows stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The table's retention, measured against its watermark.
+    ByEventTime,
+    /// The table's retention, measured against the clock: the time column says when a row came.
+    ByArrival,
+    /// The windows of the guards that remember them.
+    ByWindow,
 }
 
 impl Rows {
     /// A table, as its newest known options describe it.
     pub fn of(table: &Arc<Table>) -> Self {
         let options = TableOptions::from_configuration(&table.snapshot().metadata.configuration);
-        Rows { table: Arc::clone(table), time_column: options.time_column, by_arrival: false }
+        Rows { table: Arc::clone(table), time_column: options.time_column, kept: Kept::ByEventTime }
     }
 
     /// How long its rows stay at one version; for ever if `None`.
     pub fn retention(&self, on: &Snapshot) -> Option<i64> {
         let own = TableOptions::from_configuration(&on.metadata.configuration).retention;
-        own.or(self.by_arrival.then_some(side_table::RETENTION))
+        own.or((self.kept == Kept::ByArrival).then_some(side_table::RETENTION))
     }
 
     /// A side table of ours.
     pub async fn of_side(side: &SideTable) -> Result<Self> {
         let time_column = Some(side.time_column().to_owned());
-        Ok(Rows { table: Arc::clone(side.table().await?), time_column, by_arrival: true })
+        let kept = if side.name() == recent_keys::NAME { Kept::ByWindow } else { Kept::ByArrival };
+        Ok(Rows { table: Arc::clone(side.table().await?), time_column, kept })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::lake::action::CommitKind;
 use crate::lake::archived::ARCHIVED_FROM;
 use crate::lake::committer::Change;
 use crate::lake::snapshot::Snapshot;
-use crate::maintain::target::{Rows, Target};
+use crate::maintain::target::{Kept, Rows, Target};
 
 /// Times that the change is planned again after losing to another.
 const TRIES: usize = 20;
@@ -107,9 +107,13 @@ impl Session {
     async fn alter_once(&self, rows: &Rows, statement: &AlterTable) -> Result<()> {
         let on = rows.table.update().await?;
         let before = TableOptions::from_configuration(&on.metadata.configuration);
-        let after = match rows.by_arrival {
-            true => side_table::altered(&before, &statement.options)?,
-            false => before.altered(&statement.options)?,
+        let after = match rows.kept {
+            Kept::ByArrival => side_table::altered(&before, &statement.options)?,
+            Kept::ByEventTime => before.altered(&statement.options)?,
+            Kept::ByWindow => {
+                return Err(Error::wrong_object_type("it has no options")
+                    .with_hint("what it keeps follows from the guards of the streams"));
+            }
         };
         if after == before {
             return Ok(());

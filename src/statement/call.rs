@@ -1,6 +1,7 @@
 //! `CALL name(arguments…)`: procedures by name.
 //!
-//! A procedure takes values: any expression that needs no table, evaluated once, before it runs. It gives a few rows that
+//! A procedure takes values: any expression that needs no table, evaluated once, before it runs; those that may be left out
+//! can be given by name, `name => value`. It gives a few rows that
 //! say what it did. A new one is a line of [`PROCEDURES`].
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::ScalarValue;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::{
-    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Statement as SqlStatement,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Statement as SqlStatement,
 };
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
@@ -76,7 +77,8 @@ impl Procedure {
 /// The values that a procedure is called with, each of its parameter's type and not NULL.
 pub(super) struct Arguments {
     procedure: &'static Procedure,
-    values: Vec<ScalarValue>,
+    /// By place; `None` where it was left out.
+    values: Vec<Option<ScalarValue>>,
     /// The session's time zone.
     zone: String,
 }
@@ -84,12 +86,16 @@ pub(super) struct Arguments {
 impl Arguments {
     /// Whether there is a value at a place.
     pub(super) fn has(&self, place: usize) -> bool {
-        self.values.len() > place
+        self.value(place).is_some()
+    }
+
+    fn value(&self, place: usize) -> Option<&ScalarValue> {
+        self.values.get(place).and_then(Option::as_ref)
     }
 
     /// The text at a place; `None` where it was left out.
     pub(super) fn optional_text(&self, place: usize) -> Option<&str> {
-        self.values.get(place).and_then(|v| v.try_as_str().flatten())
+        self.value(place).and_then(|v| v.try_as_str().flatten())
     }
 
     /// The text at a place that may not be left out.
@@ -100,7 +106,7 @@ impl Arguments {
     /// The instant at a place, in microseconds. Without a zone of its own it is one of UTC, or of the session's time zone
     /// where it is compared with a column that has a zone.
     pub(super) fn instant(&self, place: usize, zoned: bool) -> Result<i64> {
-        let value = self.values.get(place).ok_or_else(|| Error::internal("a procedure has no such time"))?;
+        let value = self.value(place).ok_or_else(|| Error::internal("a procedure has no such time"))?;
         let zone = zoned.then_some(self.zone.as_str());
         instant(value, zone).map_err(|e| e.context(self.procedure.place(place)))
     }
@@ -138,6 +144,8 @@ pub(super) struct Call {
     procedure: &'static Procedure,
     /// A query of one row whose columns are the arguments; `None` without arguments.
     arguments: Option<Parsed>,
+    /// Which parameter each of them is.
+    places: Vec<usize>,
 }
 
 impl Call {
@@ -170,18 +178,37 @@ impl Call {
             let takes = if least == most { most.to_string() } else { format!("{least} to {most}") };
             return Err(usage(format!("it takes {takes} arguments, and got {}", given.len())));
         }
-        let columns = given.iter().enumerate().map(|(i, argument)| match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(format!("({expr}) AS argument_{i}")),
-            _ => Err(usage(format!("'{argument}' is not a value"))),
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let (mut columns, mut places, mut named) = (vec![], vec![], false);
+        for (i, argument) in given.iter().enumerate() {
+            let (place, expr) = match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if !named => (i, expr),
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(_)) => {
+                    return Err(usage("an argument without a name follows one that has a name".to_owned()));
+                }
+                argument => {
+                    named = true;
+                    let (key, expr) = named_argument(argument)
+                        .ok_or_else(|| usage(format!("'{argument}' is not a value")))?;
+                    let place = procedure.parameters.iter().position(|p| p.name == key);
+                    (place.ok_or_else(|| usage(format!("it has no parameter '{key}'")))?, expr)
+                }
+            };
+            if places.contains(&place) {
+                return Err(usage(format!("it got '{}' twice", procedure.parameters[place].name)));
+            }
+            columns.push(format!("({expr}) AS argument_{i}"));
+            places.push(place);
+        }
+        if let Some(missing) = (0..least).find(|place| !places.contains(place)) {
+            return Err(usage(format!("it needs '{}'", procedure.parameters[missing].name)));
+        }
         let arguments = if columns.is_empty() {
             None
         } else {
             let sql = format!("SELECT {}", columns.join(", "));
             Some(Parsed { statement: parse_one(&sql)?, sql, offset: 0 })
         };
-        Ok(Call { procedure, arguments })
+        Ok(Call { procedure, arguments, places })
     }
 
     /// The call that a statement is.
@@ -200,6 +227,17 @@ impl Call {
     }
 }
 
+/// The name and the value of `name => value`.
+fn named_argument(argument: &FunctionArg) -> Option<(String, &Expr)> {
+    match argument {
+        FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => Some((normal(name), value)),
+        FunctionArg::ExprNamed {
+            name: Expr::Identifier(name), arg: FunctionArgExpr::Expr(value), ..
+        } => Some((normal(name), value)),
+        _ => None,
+    }
+}
+
 impl Session {
     /// What is known of a call before it runs.
     pub(super) async fn describe_call(&self, function: &Function) -> Result<Description> {
@@ -214,17 +252,18 @@ impl Session {
     /// `CALL name(…)`
     pub(super) async fn call(&self, function: &Function, parameters: &[ScalarValue]) -> Result<Outcome> {
         let call = Call::of(function)?;
-        let mut values = vec![];
-        if let Some(query) = &call.arguments {
-            if let Outcome::Rows { stream, .. } = Box::pin(self.execute(query, parameters)).await? {
-                let rows: Vec<RecordBatch> = stream.try_collect().await?;
-                let row = rows.iter().find(|b| b.num_rows() > 0);
-                let row = row.ok_or_else(|| Error::internal("arguments without a row"))?;
-                for column in row.columns() {
-                    values.push(ScalarValue::try_from_array(column, 0)?);
-                }
+        let mut values = vec![None; call.procedure.parameters.len()];
+        if let Some(query) = &call.arguments
+            && let Outcome::Rows { stream, .. } = Box::pin(self.execute(query, parameters)).await?
+        {
+            let rows: Vec<RecordBatch> = stream.try_collect().await?;
+            let row = rows.iter().find(|b| b.num_rows() > 0);
+            let row = row.ok_or_else(|| Error::internal("arguments without a row"))?;
+            for (column, place) in row.columns().iter().zip(&call.places) {
+                let value = ScalarValue::try_from_array(column, 0)?;
+                call.procedure.check(*place, &value)?;
+                values[*place] = Some(value);
             }
-            values.iter().enumerate().try_for_each(|(i, value)| call.procedure.check(i, value))?;
         }
         let zone = self.time_zone().unwrap_or_else(|| "UTC".to_owned());
         let arguments = Arguments { procedure: call.procedure, values, zone };

@@ -10,7 +10,9 @@
 //! | `call` | CALL: which procedure, with which values |
 //! | `procedures` | what CALL knows |
 //! | `completeness` | require_complete |
+//! | `resume` | a pipeline goes on |
 //! | `recompute` | recompute and repair |
+//! | `replay` | replay_dead_letters |
 //! | `replace` | CREATE OR REPLACE of a rollup |
 //! | `upkeep` | compact, accept_late and expire, VACUUM |
 //! | `delete` | DELETE |
@@ -25,6 +27,8 @@ pub mod parse;
 mod procedures;
 mod recompute;
 mod replace;
+mod replay;
+mod resume;
 pub mod run;
 pub mod split;
 mod upkeep;

@@ -9,9 +9,15 @@ const THROUGH: Parameter = Parameter { name: "through", takes: Takes::Instant };
 const ROLLUP: Parameter = Parameter { name: "rollup", takes: Takes::Text };
 const TABLE: Parameter = Parameter { name: "table", takes: Takes::Text };
 const RETENTION: Parameter = Parameter { name: "retention", takes: Takes::Text };
+const PIPELINE: Parameter = Parameter { name: "pipeline", takes: Takes::Text };
 const FROM: Parameter = Parameter { name: "from", takes: Takes::Instant };
 const ORIGIN: Parameter = Parameter { name: "origin", takes: Takes::Text };
 const TO: Parameter = Parameter { name: "to", takes: Takes::Instant };
+const REASON: Parameter = Parameter { name: "reason", takes: Takes::Text };
+const FORMAT: Parameter = Parameter { name: "format", takes: Takes::Text };
+const HEADER: Parameter = Parameter { name: "header", takes: Takes::Text };
+const DELIMITER: Parameter = Parameter { name: "delimiter", takes: Takes::Text };
+const TRANSFORM: Parameter = Parameter { name: "transform", takes: Takes::Text };
 
 /// All of them, by name.
 pub(super) static PROCEDURES: &[Procedure] = &[
@@ -72,6 +78,18 @@ pub(super) static PROCEDURES: &[Procedure] = &[
         run: |session, arguments| session.repair(arguments).boxed(),
     },
     Procedure {
+        name: "replay_dead_letters",
+        parameters: &[TABLE, FROM, TO, REASON, FORMAT, HEADER, DELIMITER, TRANSFORM],
+        optional: 7,
+        result: &[
+            ("table", DataType::Utf8View),
+            ("replayed", DataType::Int64),
+            ("filtered", DataType::Int64),
+            ("still_bad", DataType::Int64),
+        ],
+        run: |session, arguments| session.replay_dead_letters(arguments).boxed(),
+    },
+    Procedure {
         name: "require_complete",
         parameters: &[ROLLUP, THROUGH],
         optional: 0,
@@ -80,5 +98,12 @@ pub(super) static PROCEDURES: &[Procedure] = &[
             ("complete_through", DataType::Timestamp(TimeUnit::Microsecond, None)),
         ],
         run: |session, arguments| session.require_complete(arguments).boxed(),
+    },
+    Procedure {
+        name: "resume",
+        parameters: &[PIPELINE],
+        optional: 0,
+        result: &[("pipeline", DataType::Utf8View), ("table", DataType::Utf8View)],
+        run: |session, arguments| session.resume(arguments).boxed(),
     },
 ];

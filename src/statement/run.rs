@@ -97,7 +97,8 @@ impl Session {
     pub async fn sql(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let mut rows = vec![];
         for statement in parse(sql)? {
-            rows = match self.execute(&statement, &[]).await? {
+            // Boxed: the work of any statement would have room on the stack of whoever waits for it.
+            rows = match Box::pin(self.execute(&statement, &[])).await? {
                 Outcome::Rows { stream, .. } => stream.try_collect().await?,
                 Outcome::Done { .. } => vec![],
             };
@@ -135,7 +136,7 @@ impl Session {
     /// Runs a statement with values for `$1`, `$2`, …
     pub async fn execute(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
         if let Some(function) = Call::in_statement(&parsed.statement) {
-            return self.call(function, parameters).await;
+            return Box::pin(self.call(function, parameters)).await;
         }
         match &parsed.statement {
             Statement::Refresh(name) => self.refresh(name).await,

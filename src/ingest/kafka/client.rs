@@ -1,23 +1,26 @@
 //! The consumer: a member of a group, and what it asks of the cluster.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
 use super::options::Options;
+use super::start::consumed;
 use super::topic_id::topic_id;
 use crate::error::{Error, Result};
+use crate::lake::snapshot::Snapshot;
 
 /// A question to the cluster waits so long for its answer.
-pub(super) const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// The group gives or takes partitions.
 pub(super) trait Member: Send + Sync {
@@ -33,6 +36,7 @@ pub(super) struct Group {
     name: String,
     member: Mutex<Option<Arc<dyn Member>>>,
     ends: Mutex<HashMap<(String, i32), End>>,
+    unreachable: AtomicBool,
 }
 
 /// How far the broker and the consumer are in a partition, as of the last statistics.
@@ -42,6 +46,8 @@ pub(super) struct End {
     pub(super) offset: i64,
     /// Whether everything before it was handed out.
     pub(super) reached: bool,
+    /// Statistics that said so in a row. Those of before a seek may still come in after it.
+    pub(super) times: u32,
 }
 
 impl Group {
@@ -53,6 +59,11 @@ impl Group {
     /// What is known of a partition's end is not true any more.
     pub(super) fn forget(&self, topic: &str, partition: i32) {
         self.ends.lock().remove(&(topic.to_owned(), partition));
+    }
+
+    /// Whether no broker could be reached when that was last tried.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     fn member(&self) -> Option<Arc<dyn Member>> {
@@ -77,19 +88,39 @@ impl ClientContext for Group {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(ingest = self.name, %error, "{reason}");
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.unreachable.store(true, Ordering::Relaxed);
+        }
+        // The log has it too.
+        tracing::debug!(ingest = self.name, %error, "{reason}");
     }
 
     fn stats(&self, statistics: Statistics) {
+        if statistics.brokers.values().any(|broker| broker.state == "UP") {
+            self.unreachable.store(false, Ordering::Relaxed);
+        }
+        let up: HashSet<i32> = statistics
+            .brokers
+            .values()
+            .filter(|broker| broker.state == "UP")
+            .map(|broker| broker.nodeid)
+            .collect();
         let mut ends = self.ends.lock();
         for (name, topic) in &statistics.topics {
             for (number, partition) in topic.partitions.iter().filter(|(number, _)| **number >= 0) {
-                // Before the last stable offset only, as messages of open transactions are not handed out.
+                let key = (name.clone(), *number);
+                // Only as far as it may be read: messages of open transactions are not handed out. It is known from what the
+                // broker answers, so of a partition that is not fetched it is the past.
                 let offset = partition.ls_offset;
-                if offset >= 0 {
-                    let reached = partition.next_offset >= offset && partition.fetchq_cnt == 0;
-                    ends.insert((name.clone(), *number), End { offset, reached });
+                if offset < 0 || partition.fetch_state != "active" || !up.contains(&partition.leader) {
+                    ends.remove(&key);
+                    continue;
                 }
+                // At the end of a transaction is an offset that nobody is given. What waits is counted for all partitions together.
+                let reached = partition.app_offset >= offset
+                    || (partition.next_offset >= offset && partition.fetchq_cnt == 0);
+                let before = ends.get(&key).filter(|end| end.reached && reached).map_or(0, |end| end.times);
+                ends.insert(key, End { offset, reached, times: before.saturating_add(1) });
             }
         }
     }
@@ -158,8 +189,12 @@ pub(super) fn consumer(options: &Options) -> Result<Arc<BaseConsumer<Group>>> {
         }
         config.set(key, value);
     }
-    let group =
-        Group { name: options.name().to_owned(), member: Mutex::new(None), ends: Mutex::new(HashMap::new()) };
+    let group = Group {
+        name: options.name().to_owned(),
+        member: Mutex::new(None),
+        ends: Mutex::new(HashMap::new()),
+        unreachable: AtomicBool::new(false),
+    };
     let consumer = config.create_with_context(group);
     consumer.map(Arc::new).map_err(|e| Error::invalid_input(format!("Kafka client: {e}")))
 }
@@ -185,9 +220,13 @@ pub(super) fn leave(consumer: &BaseConsumer<Group>) {
     *consumer.context().member.lock() = None;
 }
 
-/// What the table calls each topic as a source: cluster, name and id, so that neither another cluster's topic of that name nor a
-/// later one goes on where this one stands.
-pub(super) fn sources(consumer: &BaseConsumer<Group>, options: &Options) -> Result<HashMap<String, String>> {
+/// What a table calls each topic as a source: cluster, name and id, so that neither another cluster's topic of that name nor a
+/// later one goes on where this one stands. A topic that is consumed since before its brokers gave ids keeps its name without.
+pub(super) fn sources(
+    consumer: &BaseConsumer<Group>,
+    options: &Options,
+    table: &Snapshot,
+) -> Result<HashMap<String, String>> {
     let unknown = || {
         Error::storage(format!("no broker answers at {}", options.brokers))
             .with_hint("check --brokers, the network, and security.protocol")
@@ -196,10 +235,20 @@ pub(super) fn sources(consumer: &BaseConsumer<Group>, options: &Options) -> Resu
     let of_topic = |topic: &String| {
         let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
         let broker = metadata.brokers().first().map(|broker| broker.id()).ok_or_else(unknown)?;
+        let without = source(&cluster, topic, None);
+        if consumed(table).any(|partition| partition.source == without) {
+            return Ok((topic.clone(), without));
+        }
         let id = topic_id(consumer.client(), broker, topic, ANSWER)?;
         Ok((topic.clone(), source(&cluster, topic, id.as_deref())))
     };
     options.topics.iter().map(of_topic).collect()
+}
+
+/// The partitions of a topic.
+pub(super) fn partitions(consumer: &BaseConsumer<Group>, topic: &str) -> Result<Vec<i32>> {
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
+    Ok(metadata.topics().iter().flat_map(|t| t.partitions()).map(|partition| partition.id()).collect())
 }
 
 /// A topic as a source.

@@ -22,6 +22,7 @@ use super::lane::{Cut, Segment};
 use super::pipeline::Pipeline;
 use crate::catalog::late::Divided;
 use crate::catalog::outbox::Route;
+use crate::catalog::pipelines::RESUME;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::{Change, Position};
@@ -37,9 +38,6 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Between two looks whether a pipeline that has stopped may go on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// The position of an events table that `CALL resume` counts up.
-pub(super) const RESUME: &str = "toplake.resume";
 
 /// What others ask of the committer.
 pub(super) enum Order {
@@ -63,20 +61,29 @@ pub(super) struct Committer {
     pub(super) consumer: Arc<BaseConsumer<Group>>,
     /// Told after each commit.
     pub(super) committed: Arc<tokio::sync::Notify>,
+    /// When it last had to wait: for brokers, for the store, for somebody who says go on.
+    pub(super) waited: Instant,
 }
 
 impl Committer {
     /// Commits when it is time, until it is told to stop.
-    pub(super) async fn run(self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut timer = tokio::time::interval(self.pipeline.options.commit_interval);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut said, mut looked, mut resumed) = (Said::new(), Instant::now(), None);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut said, mut resumed) = (Said::new(), None);
         loop {
             let order = tokio::select! {
                 biased;
                 order = orders.recv() => order,
                 () = self.pipeline.due.notified() => None,
                 _ = timer.tick() => None,
+                _ = looks.tick() => {
+                    said.say(&self.pipeline);
+                    self.look(&mut resumed).await;
+                    continue;
+                }
             };
             let only = match &order {
                 Some(Order::Flush { partitions, .. }) => Some(partitions.iter().cloned().collect()),
@@ -101,11 +108,6 @@ impl Committer {
                 }
                 None => {}
             }
-            said.say(&self.pipeline);
-            if looked.elapsed() >= LOOK_EVERY {
-                looked = Instant::now();
-                self.look(&mut resumed).await;
-            }
         }
     }
 
@@ -127,15 +129,27 @@ impl Committer {
         join_all(asked).await.into_iter().flatten().flatten().collect()
     }
 
-    /// Partitions that are read to their end and have given nothing for a while, and that the watermark still waits for.
-    fn idle(&self) -> BTreeSet<Partition> {
+    /// Partitions that have given no event time for a while, though they are read, and that the watermark still waits for. Nobody
+    /// is idle because it has to wait.
+    fn idle(&mut self) -> BTreeSet<Partition> {
+        let waits = self.pipeline.halted().is_some()
+            || self.pipeline.is_full()
+            || self.consumer.context().is_unreachable();
+        if waits {
+            self.waited = Instant::now();
+        }
+        let after = self.pipeline.options.idle_after;
+        if self.waited.elapsed() < after {
+            return BTreeSet::new();
+        }
         let Ok(Some(table)) = self.table_as_known() else { return BTreeSet::new() };
         let lanes = self.pipeline.lanes.lock();
         let waited_for = table.event_times.streams().filter(|(_, reached)| !reached.idle);
         let quiet = waited_for.filter(|(partition, _)| {
             lanes.get(partition).is_some_and(|lane| {
                 let end = self.consumer.context().end(&lane.topic, partition.number as i32);
-                lane.fed.elapsed() >= self.pipeline.options.idle_after && end.is_some_and(|end| end.reached)
+                let read = lane.fed.elapsed() < after || end.is_some_and(|end| end.reached);
+                lane.timed.elapsed() >= after && read
             })
         });
         quiet.map(|(partition, _)| partition.clone()).collect()
@@ -213,12 +227,16 @@ impl Committer {
         Divided::plan_all(rows, &mut change, now).await?;
         let dead: Vec<_> = segments.iter().flat_map(|segment| segment.dead.iter().cloned()).collect();
         Route::DeadLetters.name_in(&mut change, &dead);
+        let recent: Vec<_> =
+            segments.iter().flat_map(|segment| segment.recent_keys.iter().cloned()).collect();
+        Route::RecentKeys.name_in(&mut change, &recent);
         let mut seen = Seen { idle: idle.clone(), ..Default::default() };
         for segment in segments {
             let partition = &segment.partition;
             let app = partition.consumed_app(&now.metadata.id);
             change.positions.push(Position { app, from: segment.stands, to: segment.to() });
-            if segment.highest.is_some() || segment.stands.is_none() {
+            // One that gave nothing with a time is waited for only from its beginning, or when it begins again.
+            if segment.highest.is_some() || segment.messages == 0 {
                 seen.active.insert(partition.clone(), segment.highest);
                 seen.idle.remove(partition);
             }
@@ -240,6 +258,9 @@ impl Committer {
             consumed.late.fetch_add(entry.late, Ordering::Relaxed);
             consumed.dead.fetch_add(entry.dead, Ordering::Relaxed);
             consumed.filtered.fetch_add(entry.filtered, Ordering::Relaxed);
+        }
+        for segment in &segments {
+            self.pipeline.reached(&segment.partition, segment.to(), segment.ledger.newest);
         }
         let oldest = segments.iter().map(|segment| segment.since.elapsed()).max();
         let messages: u64 = segments.iter().map(|segment| segment.messages).sum();
@@ -303,7 +324,7 @@ impl Committer {
         let old = lanes.iter().filter(|(_, lane)| lane.table_id != table.metadata.id);
         let old: Vec<Partition> = old.map(|(partition, _)| partition.clone()).collect();
         drop(lanes);
-        old.iter().for_each(|partition| self.pipeline.lose(partition, None));
+        self.pipeline.restart(old);
         let count = table.position(RESUME).unwrap_or(0);
         let before = resumed.replace(count);
         let Some(halt) = self.pipeline.halted() else { return };

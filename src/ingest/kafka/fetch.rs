@@ -19,9 +19,10 @@ use super::lane::Batch;
 use super::messages::{Kept, Messages};
 use super::options::Options;
 use super::pipeline::Pipeline;
-use super::start::start;
+use super::start::{first_positions, start};
 use crate::error::{Error, Kind, Result};
 use crate::lake::event_times::Partition;
+use crate::lake::snapshot::Snapshot;
 
 /// Messages that are decoded together.
 const CHUNK: usize = 8192;
@@ -40,6 +41,9 @@ const FLUSH: Duration = Duration::from_secs(10);
 
 /// Pause before something that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Statistics that have to say that a partition is read to its end before it is believed.
+const SURE: u32 = 5;
 
 /// Between two looks whether topics are still the ones that they were.
 const TOPICS_EVERY: Duration = Duration::from_secs(30);
@@ -64,6 +68,8 @@ struct State {
     failed: Option<Error>,
     /// Whether the group has given partitions, or said that there are none.
     joined: bool,
+    /// Whether the brokers have to wait; `None` where it is not known of each partition.
+    paused: Option<bool>,
 }
 
 #[derive(Default)]
@@ -132,7 +138,7 @@ impl Fetch {
         let member: Arc<dyn Member> = Arc::<Fetch>::clone(self);
         client::join(consumer, self.options(), member)?;
         let ends = if self.options().until_end { Some(ends(consumer, self.options())?) } else { None };
-        let (mut since_look, mut full) = (0, false);
+        let mut since_look = 0;
         let (mut checked, mut tried) = (Instant::now(), Instant::now());
         while !self.stop.load(Ordering::Relaxed) {
             match consumer.poll(LINGER) {
@@ -151,11 +157,10 @@ impl Fetch {
             if let Some(e) = self.state.lock().failed.take() {
                 return Err(e);
             }
-            let now = self.pipeline.is_full() || self.pipeline.halted().is_some();
-            if now != full {
-                full = now;
+            let pause = self.pipeline.is_full() || self.pipeline.halted().is_some();
+            if self.state.lock().paused.replace(pause) != Some(pause) {
                 let ours = consumer.assignment().map_err(failed)?;
-                let done = if full { consumer.pause(&ours) } else { consumer.resume(&ours) };
+                let done = if pause { consumer.pause(&ours) } else { consumer.resume(&ours) };
                 done.map_err(failed)?;
             }
             if checked.elapsed() >= TOPICS_EVERY {
@@ -167,7 +172,7 @@ impl Fetch {
                 self.begin_again(consumer)?;
             }
             if let Some(ends) = &ends
-                && self.is_done(consumer, ends)
+                && self.is_done(consumer, ends)?
             {
                 break;
             }
@@ -235,11 +240,15 @@ impl Fetch {
                 self.check_topics(consumer)?;
                 // Whichever it was: each finds out where it has to begin, or that it cannot.
                 let state = self.state.lock();
-                for (topic, number) in state.partitions() {
-                    self.pipeline.lose(&state.partition(&topic, number)?, None);
-                }
+                let all =
+                    state.partitions().into_iter().map(|(topic, number)| state.partition(&topic, number));
+                self.pipeline.restart(all.collect::<Result<Vec<_>>>()?);
                 Ok(())
             }
+            // The consumer tries again by itself, and says when it cannot reach any broker.
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure,
+            ) => Ok(()),
             e => {
                 self.pipeline.troubled(&failed(e));
                 Ok(())
@@ -247,9 +256,13 @@ impl Fetch {
         }
     }
 
-    /// Looks whether topics were made again under their names; their partitions are others then.
+    /// Looks whether topics were made again under their names; their partitions are others then, and begin again.
     fn check_topics(&self, consumer: &BaseConsumer<Group>) -> Result<()> {
-        let now = match client::sources(consumer, self.options()) {
+        let known = self.runtime.block_on(self.pipeline.events()).and_then(|events| {
+            let table = events.table().snapshot();
+            client::sources(consumer, self.options(), &table)
+        });
+        let now = match known {
             Ok(now) => now,
             Err(e) => {
                 self.pipeline.troubled(&e);
@@ -262,63 +275,107 @@ impl Fetch {
             .into_iter()
             .filter(|(topic, _)| state.sources.get(topic) != now.get(topic))
             .collect();
-        let mut begin = vec![];
-        for (topic, number) in changed {
-            tracing::warn!(ingest = self.pipeline.name(), topic, "the topic was made again");
-            self.pipeline.end(&state.partition(&topic, number)?);
-            state.add(&topic, number, self.kept);
-            begin.push((topic, number));
+        for (topic, number) in &changed {
+            tracing::warn!(
+                ingest = self.pipeline.name(),
+                topic,
+                partition = number,
+                "the topic was made again"
+            );
+            self.pipeline.end(&state.partition(topic, *number)?);
         }
         state.sources = now;
-        drop(state);
-        for (topic, number) in begin {
-            self.seek(consumer, &topic, number)?;
-        }
+        let again = changed.iter().map(|(topic, number)| state.partition(topic, *number));
+        self.pipeline.restart(again.collect::<Result<Vec<_>>>()?);
         Ok(())
     }
 
-    /// Begins lost partitions again.
+    /// Begins lost partitions again. The first that cannot be asked about ends the round: the others would have to wait as long.
     fn begin_again(&self, consumer: &BaseConsumer<Group>) -> Result<()> {
-        for lost in self.pipeline.lost() {
-            let number = lost.number as i32;
-            let ours = {
-                let mut state = self.state.lock();
-                let topics = state.partitions().into_iter().filter(|(_, n)| *n == number);
-                let topic = topics
-                    .map(|(topic, _)| topic)
-                    .find(|topic| state.sources.get(topic) == Some(&lost.source));
-                // What was read of it is read again.
-                topic.inspect(|topic| state.add(topic, number, self.kept))
+        if let Some(e) = self.pipeline.lost_for_good() {
+            return Err(e);
+        }
+        let lost = self.pipeline.lost();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let done = self.table(consumer).and_then(|table| {
+            for partition in lost {
+                if self.stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                self.begin_one_again(consumer, &table, &partition)?;
+            }
+            Ok(())
+        });
+        match done {
+            Err(e) if e.kind() == Kind::Storage => {
+                self.pipeline.troubled(&e);
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn begin_one_again(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        table: &Snapshot,
+        lost: &Partition,
+    ) -> Result<()> {
+        let number = lost.number as i32;
+        let ours = {
+            let mut state = self.state.lock();
+            let topics = state.partitions().into_iter().filter(|(_, n)| *n == number);
+            let topic =
+                topics.map(|(topic, _)| topic).find(|topic| state.sources.get(topic) == Some(&lost.source));
+            // What was read of it is read again.
+            topic.inspect(|topic| state.add(topic, number, self.kept))
+        };
+        let Some(topic) = ours else {
+            self.pipeline.end(lost);
+            return Ok(());
+        };
+        let start = start(consumer, self.options(), table, &topic, lost)?;
+        if consumer.seek(&topic, number, Offset::Offset(start.offset), ANSWER).is_err() {
+            // One that the broker refused an offset of is not fetched any more, and cannot be moved.
+            let mut alone = TopicPartitionList::new();
+            alone.add_partition_offset(&topic, number, Offset::Offset(start.offset)).map_err(failed)?;
+            consumer.incremental_unassign(&alone).map_err(failed)?;
+            consumer.incremental_assign(&alone).map_err(failed)?;
+            self.state.lock().paused = None;
+        }
+        consumer.context().forget(&topic, number);
+        self.runtime.block_on(self.pipeline.begin(&topic, lost, start))
+    }
+
+    /// The table as it is now, once it says where each partition begins.
+    fn table(&self, consumer: &BaseConsumer<Group>) -> Result<Arc<Snapshot>> {
+        let sources = self.state.lock().sources.clone();
+        loop {
+            let events = self.runtime.block_on(self.pipeline.events())?;
+            let table = events.table().snapshot();
+            let Some(change) = first_positions(consumer, self.options(), &sources, &table)? else {
+                return Ok(table);
             };
-            match ours {
-                None => self.pipeline.end(&lost),
-                Some(topic) => match self.seek(consumer, &topic, number) {
-                    Err(e) if e.kind() == Kind::Storage => self.pipeline.troubled(&e),
-                    done => done?,
-                },
+            match self.runtime.block_on(events.table().commit(&change)) {
+                // Another process was faster.
+                Err(e) if e.kind() == Kind::Conflict => {}
+                done => drop(done?),
             }
         }
-        Ok(())
-    }
-
-    /// Moves the consumer to where the table stands in a partition, and begins a lane there.
-    fn seek(&self, consumer: &BaseConsumer<Group>, topic: &str, number: i32) -> Result<()> {
-        let partition = self.state.lock().partition(topic, number)?;
-        let table = self.runtime.block_on(self.pipeline.events())?.table().snapshot();
-        let start = start(consumer, self.options(), &table, topic, &partition)?;
-        consumer.seek(topic, number, Offset::Offset(start.offset), ANSWER).map_err(failed)?;
-        consumer.context().forget(topic, number);
-        self.runtime.block_on(self.pipeline.begin(topic, &partition, start))
     }
 
     /// Finds where given partitions begin, and begins their lanes.
     fn begin(&self, consumer: &BaseConsumer<Group>, partitions: &mut TopicPartitionList) -> Result<()> {
-        let sources = client::sources(consumer, self.options())?;
-        self.state.lock().sources = sources;
-        let table = self.runtime.block_on(self.pipeline.events())?.table().snapshot();
+        self.check_topics(consumer)?;
+        let table = self.table(consumer)?;
         let given: Vec<(String, i32)> =
             partitions.elements().iter().map(|p| (p.topic().to_owned(), p.partition())).collect();
         for (topic, number) in given {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
             let partition = self.state.lock().partition(&topic, number)?;
             let start = start(consumer, self.options(), &table, &topic, &partition)?;
             partitions.set_partition_offset(&topic, number, Offset::Offset(start.offset)).map_err(failed)?;
@@ -335,21 +392,31 @@ impl Fetch {
         Ok(())
     }
 
-    /// Whether everything is committed that was there at the start.
-    fn is_done(&self, consumer: &BaseConsumer<Group>, ends: &HashMap<(String, i32), i64>) -> bool {
+    /// Whether everything is committed that was there at the start, by this process or another one. Fails if nothing more will be.
+    fn is_done(&self, consumer: &BaseConsumer<Group>, ends: &HashMap<(String, i32), i64>) -> Result<bool> {
         let state = self.state.lock();
-        let reached = |(topic, number): (String, i32)| {
-            let target = ends.get(&(topic.clone(), number)).copied().unwrap_or(0);
-            let end = consumer.context().end(&topic, number);
-            target == 0 || end.is_some_and(|end| end.reached && end.offset >= target)
-        };
         let waits = state.buffers.iter().flat_map(|(_, all)| all.values()).any(|b| b.since.is_some());
-        let lost = !self.pipeline.lost().is_empty();
-        state.joined
-            && !waits
-            && !lost
-            && self.pipeline.is_settled()
-            && state.partitions().into_iter().all(reached)
+        if !state.joined || waits || !self.pipeline.lost().is_empty() || !self.pipeline.is_settled() {
+            return Ok(false);
+        }
+        if let Some(halt) = self.pipeline.halted() {
+            return Err(Error::too_many_errors(halt.reason)
+                .with_hint("see toplake.dead_letters; allow more with --max-errors"));
+        }
+        let table = self.pipeline.engine.warehouse().opened(&self.options().table);
+        for ((topic, number), target) in ends.iter().filter(|(_, target)| **target > 0) {
+            let partition = state.partition(topic, *number)?;
+            let position =
+                table.as_ref().and_then(|table| table.position(&partition.consumed_app(&table.metadata.id)));
+            let ours = state.buffers.iter().any(|(name, all)| name == topic && all.contains_key(number));
+            // Behind the last message there may be more offsets, which nobody is given.
+            let end = consumer.context().end(topic, *number).filter(|_| ours);
+            let reached = end.is_some_and(|end| end.reached && end.times >= SURE && end.offset >= *target);
+            if !reached && position.is_none_or(|position| position < *target) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -369,7 +436,10 @@ impl Member for Fetch {
                 Ok(()) => break,
             }
         }
-        self.state.lock().joined = true;
+        let mut state = self.state.lock();
+        state.joined = true;
+        // What came now is as it was left by whoever had it before.
+        state.paused = None;
     }
 
     fn revoke(&self, partitions: &TopicPartitionList) {
@@ -398,10 +468,9 @@ impl Member for Fetch {
 fn ends(consumer: &BaseConsumer<Group>, options: &Options) -> Result<HashMap<(String, i32), i64>> {
     let mut ends = HashMap::new();
     for topic in &options.topics {
-        let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(failed)?;
-        for partition in metadata.topics().iter().flat_map(|t| t.partitions()) {
-            let (low, high) = client::bounds(consumer, topic, partition.id())?;
-            ends.insert((topic.clone(), partition.id()), if low == high { 0 } else { high });
+        for number in client::partitions(consumer, topic)? {
+            let (low, high) = client::bounds(consumer, topic, number)?;
+            ends.insert((topic.clone(), number), if low == high { 0 } else { high });
         }
     }
     Ok(ends)

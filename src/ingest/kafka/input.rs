@@ -42,6 +42,8 @@ enum Decoder {
 pub(super) struct Decoded {
     /// Rows to store, and what cannot be stored.
     pub(super) mapped: Mapped,
+    /// What the rows were made from, by their origin.
+    pub(super) chunk: Chunk,
     /// Events in the messages, good and bad.
     pub(super) events: u64,
 }
@@ -147,7 +149,7 @@ impl Input {
         let events = chunk.len() as u64;
         let known = messages.known(&self.known, from, &chunk.lines, |row| chunk.payload(row))?;
         let mapped = self.mapper.map(&mut chunk, &known)?;
-        Ok(Decoded { mapped, events })
+        Ok(Decoded { mapped, chunk, events })
     }
 }
 

@@ -19,12 +19,17 @@ use super::start::Start;
 use crate::catalog::events::EventsTable;
 use crate::catalog::late::{Divided, EventWriter};
 use crate::error::{Error, Result};
+use crate::ingest::decode::BadLine;
 use crate::ingest::error_rate::Verdict;
+use crate::ingest::guards::{Guards, Judged};
 use crate::ingest::outbox::Outbox;
 use crate::lake::action::{Add, LedgerEntry, Metadata};
 use crate::lake::event_times::Partition;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::writer::discard;
+
+/// The reason of dead letters that are more than their key may have.
+const SUSPECT: &str = "max_per_key: its key has more events in this time than it may";
 
 /// Messages that are on their way.
 pub(super) struct Batch {
@@ -53,6 +58,8 @@ pub(super) struct Segment {
     pub(super) divided: Divided,
     /// Dead letters.
     pub(super) dead: Vec<Add>,
+    /// What the guards remember of them.
+    pub(super) recent_keys: Vec<Add>,
     /// What it accounts for; rows stored, late and left out are counted by the commit.
     pub(super) ledger: LedgerEntry,
     /// The highest event time.
@@ -73,7 +80,9 @@ impl Segment {
     /// Removes its files.
     pub(super) async fn discard(self, pipeline: &Pipeline) {
         self.divided.discard().await;
-        discard(pipeline.engine.warehouse().dead_letters().store(), &self.dead).await;
+        let warehouse = pipeline.engine.warehouse();
+        discard(warehouse.dead_letters().store(), &self.dead).await;
+        discard(warehouse.recent_keys().store(), &self.recent_keys).await;
     }
 }
 
@@ -99,6 +108,9 @@ pub(super) struct Lane {
     metadata: Arc<Metadata>,
     input: Input,
     time: Option<usize>,
+    guards: Option<Guards>,
+    /// Whether the watermark has to wait for it again.
+    wakes: bool,
     /// Where the table stands once everything that was handed over is committed.
     stands: Option<i64>,
     /// The offset behind what was taken.
@@ -108,6 +120,22 @@ pub(super) struct Lane {
     open: Option<Open>,
     /// What the open files take.
     reservation: MemoryReservation,
+}
+
+/// Tells that a lane is lost, unless it came to its end.
+struct Lost {
+    pipeline: Arc<Pipeline>,
+    partition: Partition,
+    ended: bool,
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.pipeline
+                .lose(&self.partition, Some(Error::internal(format!("the lane of {} died", self.partition))));
+        }
+    }
 }
 
 /// How messages become rows of the table as it is.
@@ -130,6 +158,8 @@ impl Lane {
         let (input, time, metadata) = planned(pipeline, &events).await?;
         Ok(Lane {
             metadata,
+            guards: None,
+            wakes: start.wakes,
             topic: topic.to_owned(),
             partition: partition.clone(),
             input,
@@ -156,35 +186,49 @@ impl Lane {
         mut messages: mpsc::UnboundedReceiver<Batch>,
         mut cuts: mpsc::UnboundedReceiver<Cut>,
     ) {
-        let done = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    cut = cuts.recv() => {
-                        let Some(Cut { drain, reply }) = cut else { return Ok(()) };
-                        while drain && let Ok(batch) = messages.try_recv() {
-                            self.take(batch).await?;
-                        }
-                        // Who asked may be gone; the files are not in any commit then.
-                        if let Err(Some(unwanted)) = reply.send(self.cut().await?) {
-                            unwanted.discard(&self.pipeline).await;
-                            return Err(Error::cancelled("a commit was given up"));
-                        }
-                    }
-                    batch = messages.recv() => match batch {
-                        Some(batch) => self.take(batch).await?,
-                        None => return Ok(()),
-                    },
-                }
-            }
-        };
-        let done: Result<()> = done.await;
+        // Also where it dies of a bug: then the counters of what it had are not to be believed.
+        let mut guard =
+            Lost { pipeline: Arc::clone(&self.pipeline), partition: self.partition.clone(), ended: false };
+        let done = self.work(&mut messages, &mut cuts).await;
+        guard.ended = true;
+        if let Err(e) = done {
+            self.pipeline.lose(&self.partition, Some(e));
+        }
         if let Some(open) = self.open.take() {
             open.rows.abandon().await;
             open.dead.abandon().await;
         }
-        if let Err(e) = done {
-            self.pipeline.lose(&self.partition, Some(e));
+    }
+
+    async fn work(
+        &mut self,
+        messages: &mut mpsc::UnboundedReceiver<Batch>,
+        cuts: &mut mpsc::UnboundedReceiver<Cut>,
+    ) -> Result<()> {
+        if let Some(options) = self.pipeline.options.guards() {
+            let (warehouse, pool) =
+                (self.pipeline.engine.warehouse(), &self.pipeline.session.runtime_env().memory_pool);
+            self.guards = Some(Guards::load(&options, warehouse, &self.events, &self.partition, pool).await?);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                cut = cuts.recv() => {
+                    let Some(Cut { drain, reply }) = cut else { return Ok(()) };
+                    while drain && let Ok(batch) = messages.try_recv() {
+                        self.take(batch).await?;
+                    }
+                    // Who asked may be gone; the files are not in any commit then.
+                    if let Err(Some(unwanted)) = reply.send(self.cut().await?) {
+                        unwanted.discard(&self.pipeline).await;
+                        return Err(Error::cancelled("a commit was given up"));
+                    }
+                }
+                batch = messages.recv() => match batch {
+                    Some(batch) => self.take(batch).await?,
+                    None => return Ok(()),
+                },
+            }
         }
     }
 
@@ -193,7 +237,7 @@ impl Lane {
         let (Some(next), count) = (messages.next(), messages.len() as u64) else { return Ok(()) };
         let (bytes, newest) = (messages.size() as u64, messages.newest());
         self.open().await?;
-        let Decoded { mapped, events } =
+        let Decoded { mapped, chunk, events } =
             self.input.rows(messages, (&self.topic, self.partition.number as i32))?;
         let Some(open) = &mut self.open else { return Err(Error::internal("no file is open")) };
         self.next = next;
@@ -204,19 +248,37 @@ impl Lane {
         open.ledger.consumed += events;
         open.ledger.dead += mapped.bad.len() as u64;
         let first = || {
-            mapped
-                .bad
-                .first()
-                .map_or_else(String::new, |bad| format!("{}:{}: {}", self.partition, bad.line, bad.reason))
+            let first = mapped.bad.first();
+            first.map_or_else(String::new, |bad| format!("{}:{}: {}", self.partition, bad.line, bad.reason))
         };
         let verdict =
             self.pipeline.window.lock().count(Instant::now(), events, mapped.bad.len() as u64, first);
-        let rows = &mapped.rows.batch;
+        let mut rows = mapped.rows;
         if let Some(time) = self.time {
-            open.highest =
-                open.highest.max(max(rows.column(time).as_primitive::<TimestampMicrosecondType>()));
+            let highest = max(rows.batch.column(time).as_primitive::<TimestampMicrosecondType>());
+            if highest.is_some() {
+                self.pipeline.timed(&self.partition);
+            }
+            open.highest = open.highest.max(highest);
         }
-        open.rows.write(rows).await?;
+        if let Some(guards) = &mut self.guards {
+            let Judged { keep, duplicates, suspects } = guards.judge(&rows.batch)?;
+            open.ledger.duplicate += duplicates.len() as u64;
+            open.ledger.suspect += suspects.len() as u64;
+            let suspects = suspects.into_iter().map(|row| {
+                let origin = rows.origin.value(row as usize) as usize;
+                BadLine {
+                    line: chunk.lines[origin],
+                    reason: SUSPECT.to_owned(),
+                    payload: chunk.payload(origin),
+                }
+            });
+            open.dead.write(&suspects.collect::<Vec<_>>()).await?;
+            if let Some(keep) = keep {
+                rows = rows.filter(&keep)?;
+            }
+        }
+        open.rows.write(&rows.batch).await?;
         open.dead.write(&mapped.bad).await?;
         // An early commit makes room where there is none.
         if self.reservation.try_resize(open.rows.open_bytes()).is_err() {
@@ -241,6 +303,10 @@ impl Lane {
         }
         let mut planned = self.events.table().snapshot();
         if planned.metadata != self.metadata {
+            if self.guards.is_some() {
+                // They look at columns by their places.
+                return Err(Error::conflict(format!("table '{}' was altered", self.events.table().name())));
+            }
             // New columns or options.
             self.events = self.pipeline.events().await?;
             (self.input, self.time, self.metadata) = self::planned(&self.pipeline, &self.events).await?;
@@ -250,7 +316,12 @@ impl Lane {
         let from = self.stands.unwrap_or(self.next);
         self.open = Some(Open {
             rows: EventWriter::new(&self.events, &planned),
-            dead: Outbox::new(letters, self.events.table().name(), &self.partition.to_string()),
+            dead: Outbox::new(
+                letters,
+                self.events.table().name(),
+                &self.partition.source,
+                Some(self.partition.number),
+            ),
             ledger: LedgerEntry {
                 source: self.partition.source.clone(),
                 partition: Some(self.partition.number),
@@ -268,10 +339,10 @@ impl Lane {
         Ok(())
     }
 
-    /// Closes the files. The table has to say where a partition begins that it knows nothing of, even if that gave nothing yet:
-    /// else a restart could begin elsewhere.
+    /// Closes the files. Where the table stands elsewhere than the lane, or does not wait for the partition, it is told even if there was
+    /// nothing yet.
     async fn cut(&mut self) -> Result<Option<Segment>> {
-        if self.stands.is_none() || self.gap > 0 {
+        if self.stands != Some(self.next) || std::mem::take(&mut self.wakes) {
             self.open().await?;
         }
         let Some(open) = self.open.take() else { return Ok(None) };
@@ -283,7 +354,12 @@ impl Lane {
                 return Err(e);
             }
         };
+        let recent_keys = match &mut self.guards {
+            Some(guards) => guards.finish().await?,
+            None => vec![],
+        };
         let segment = Segment {
+            recent_keys,
             partition: self.partition.clone(),
             table_id: planned.metadata.id.clone(),
             schema: Arc::clone(&planned.schema),

@@ -16,6 +16,7 @@
 //! | `lane` | a partition's rows into files |
 //! | `commit` | all lanes' files into one commit |
 //! | `fold` | rollups after each commit |
+//! | `status` | how it is, for `toplake.pipelines` |
 //! | `pipeline` | what these share |
 
 mod client;
@@ -28,10 +29,13 @@ mod messages;
 pub mod options;
 mod pipeline;
 mod start;
+mod status;
 mod topic_id;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -40,7 +44,9 @@ use self::fetch::Fetch;
 use self::input::Input;
 use self::options::Options;
 use self::pipeline::Pipeline;
+use self::status::Reporter;
 use crate::error::{Error, Result};
+use crate::ingest::guards::Guards;
 use crate::session::Engine;
 
 /// What a pipeline has done since its start.
@@ -69,11 +75,14 @@ pub async fn run(engine: &Engine, options: Options, mut stopping: watch::Receive
     let pipeline = Pipeline::new(engine, options);
     let events = pipeline.events().await?;
     let kept = Input::plan(&pipeline.options, &events, &pipeline.session).await?.kept();
+    if let Some(guards) = pipeline.options.guards() {
+        Guards::check(&guards, engine.warehouse(), &events, &pipeline.session.runtime_env().memory_pool)?;
+    }
     let connected = {
-        let pipeline = Arc::clone(&pipeline);
+        let (pipeline, table) = (Arc::clone(&pipeline), events.table().snapshot());
         tokio::task::spawn_blocking(move || {
             let consumer = client::consumer(&pipeline.options)?;
-            let sources = client::sources(&consumer, &pipeline.options)?;
+            let sources = client::sources(&consumer, &pipeline.options, &table)?;
             Ok::<_, Error>((consumer, sources))
         })
     };
@@ -84,9 +93,12 @@ pub async fn run(engine: &Engine, options: Options, mut stopping: watch::Receive
         pipeline: Arc::clone(&pipeline),
         consumer: Arc::clone(&consumer),
         committed: Arc::clone(&committed),
+        waited: Instant::now(),
     };
     let committer = tokio::spawn(committer.run(ordered));
     let folding = pipeline.options.fold.then(|| tokio::spawn(fold::follow(Arc::clone(&pipeline), committed)));
+    let (tell, told_enough) = oneshot::channel();
+    let reporting = tokio::spawn(Reporter::new(&pipeline, &consumer).run(told_enough));
     let stop = Arc::new(AtomicBool::new(false));
     let fetch = Fetch::new(&pipeline, sources, kept, orders.clone(), Arc::clone(&stop));
     let (ended, mut end) = oneshot::channel();
@@ -112,6 +124,8 @@ pub async fn run(engine: &Engine, options: Options, mut stopping: watch::Receive
     let leaving = tokio::task::spawn_blocking(move || client::leave(&consumer));
     let _ = leaving.await;
     let _ = committer.await;
+    drop(tell);
+    let _ = reporting.await;
     let _ = thread.join();
     if let Some(folding) = folding {
         folding.abort();

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::catalog::options::micros;
 use crate::error::{Error, Result};
 use crate::ingest::error_rate::ErrorRate;
+use crate::ingest::guards::{Dedup, GuardOptions, MaxPerKey};
 
 /// A pipeline: topics of one Kafka cluster into one table. One `[[ingest]]` of `toplake.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,6 +59,15 @@ pub struct Options {
     pub fold: bool,
     /// How much bad input is too much.
     pub errors: ErrorRate,
+    /// Columns of the table that say which event it is: of those with equal values within `dedup_window` only the first is stored.
+    pub dedup_key: Vec<String>,
+    /// How far apart the event times of two may be that are one.
+    #[serde(deserialize_with = "duration")]
+    pub dedup_window: Duration,
+    /// How many events a key may have.
+    pub max_per_key: Option<MaxPerKeyOption>,
+    /// Bytes that what is remembered of one partition for these two may take.
+    pub guard_memory: ByteSize,
     /// Properties of librdkafka, such as `security.protocol`.
     pub properties: BTreeMap<String, String>,
     /// Whether to end when what was there at the start is consumed.
@@ -88,9 +98,43 @@ impl Default for Options {
             processing_time: None,
             fold: true,
             errors: ErrorRate::default(),
+            dedup_key: vec![],
+            dedup_window: Duration::from_secs(3600),
+            max_per_key: None,
+            guard_memory: ByteSize::mib(256),
             properties: BTreeMap::new(),
             until_end: false,
         }
+    }
+}
+
+/// Events of a key in a bucket of event time beyond which they are suspects.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaxPerKeyOption {
+    /// The columns, such as user and ad.
+    pub keys: Vec<String>,
+    /// How long a bucket is.
+    #[serde(deserialize_with = "duration")]
+    pub per: Duration,
+    /// How many events pass.
+    pub limit: u64,
+}
+
+impl FromStr for MaxPerKeyOption {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::invalid_input(format!("'{text}' is not LIMIT/DURATION/COLUMN,…"))
+                .with_hint("write it as 10/1m/user_id,ad_id")
+        };
+        let [limit, per, keys] = text.splitn(3, '/').collect::<Vec<_>>()[..] else { return Err(bad()) };
+        Ok(MaxPerKeyOption {
+            keys: keys.split(',').map(|key| key.trim().to_owned()).collect(),
+            per: parse_duration(per)?,
+            limit: limit.trim().parse().map_err(|_| bad())?,
+        })
     }
 }
 
@@ -103,6 +147,20 @@ impl Options {
     /// The consumer group.
     pub fn group(&self) -> String {
         self.group.clone().unwrap_or_else(|| format!("toplake-{}", self.table))
+    }
+
+    /// What guards the table against what a producer sends twice or too often; `None` if nothing does.
+    pub fn guards(&self) -> Option<GuardOptions> {
+        let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        let dedup = (!self.dedup_key.is_empty())
+            .then(|| Dedup { key: self.dedup_key.clone(), window: micros(self.dedup_window) });
+        let max_per_key = self.max_per_key.as_ref().map(|max| MaxPerKey {
+            keys: max.keys.clone(),
+            per: micros(max.per),
+            limit: max.limit,
+        });
+        let memory = usize::try_from(self.guard_memory.0).unwrap_or(usize::MAX);
+        (dedup.is_some() || max_per_key.is_some()).then_some(GuardOptions { dedup, max_per_key, memory })
     }
 
     /// Fails where something is missing or makes no sense.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -15,7 +15,7 @@ use super::options::Options;
 use super::start::Start;
 use crate::catalog::events::EventsTable;
 use crate::catalog::warehouse::Object;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ingest::error_rate::Window;
 use crate::lake::event_times::Partition;
 use crate::session::Engine;
@@ -43,7 +43,7 @@ pub(super) struct Pipeline {
     lost: Mutex<HashMap<Partition, Option<Error>>>,
     halted: Mutex<Option<Halt>>,
     /// Why it makes no progress, though it tries.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
     /// The pool has no more memory.
     pressed: AtomicBool,
     pub(super) consumed: Consumed,
@@ -63,10 +63,19 @@ pub(super) struct Consumed {
 /// Consuming has stopped until somebody says that it may go on.
 #[derive(Debug, Clone)]
 pub(super) struct Halt {
-    #[expect(dead_code, reason = "told by the status")]
     pub(super) reason: String,
     pub(super) since: Instant,
 }
+
+/// Something that fails and is tried again.
+struct Trouble {
+    what: String,
+    /// When it last failed.
+    at: Instant,
+}
+
+/// What did not fail again for so long has passed.
+const PASSED_AFTER: Duration = Duration::from_secs(20);
 
 /// How a lane is spoken to. It ends when this is dropped.
 pub(super) struct Handle {
@@ -75,8 +84,14 @@ pub(super) struct Handle {
     pub(super) cuts: mpsc::UnboundedSender<Cut>,
     /// The table that it writes for.
     pub(super) table_id: String,
+    /// Where the table stands, as far as this process knows.
+    pub(super) position: i64,
+    /// The broker's time of the newest message that is committed, in microseconds.
+    pub(super) newest: Option<i64>,
     /// When it was last given something.
     pub(super) fed: Instant,
+    /// When that last had an event time.
+    pub(super) timed: Instant,
 }
 
 /// A share of a counter, given back when it is dropped.
@@ -162,9 +177,19 @@ impl Pipeline {
         let table_id = lane.table_id().to_owned();
         let ((messages, taken), (cuts, asked)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
         tokio::spawn(lane.run(taken, asked));
-        let handle = Handle { topic: topic.to_owned(), messages, cuts, table_id, fed: Instant::now() };
-        self.lanes.lock().insert(partition.clone(), handle);
+        let handle = Handle {
+            topic: topic.to_owned(),
+            messages,
+            cuts,
+            table_id,
+            position: start.offset,
+            newest: None,
+            fed: Instant::now(),
+            timed: Instant::now(),
+        };
+        // In this order: from when it is there it may be lost.
         self.lost.lock().remove(partition);
+        self.lanes.lock().insert(partition.clone(), handle);
         Ok(())
     }
 
@@ -178,7 +203,7 @@ impl Pipeline {
     /// stands.
     pub(super) fn lose(&self, partition: &Partition, why: Option<Error>) {
         if self.lanes.lock().remove(partition).is_some() {
-            if let Some(e) = &why {
+            if let Some(e) = why.as_ref().filter(|e| e.kind() != Kind::Conflict) {
                 self.troubled(e);
             }
             self.lost.lock().insert(partition.clone(), why);
@@ -188,6 +213,31 @@ impl Pipeline {
     /// The partitions that have to begin again.
     pub(super) fn lost(&self) -> Vec<Partition> {
         self.lost.lock().keys().cloned().collect()
+    }
+
+    /// Why a partition was lost, if beginning again does not help.
+    pub(super) fn lost_for_good(&self) -> Option<Error> {
+        let mut lost = self.lost.lock();
+        let for_good = lost.values_mut().find(|why| {
+            let passes = [Kind::Storage, Kind::Conflict, Kind::Cancelled];
+            why.as_ref().is_some_and(|why| !passes.contains(&why.kind()))
+        });
+        for_good.and_then(Option::take)
+    }
+
+    /// Has these begin again, whatever they are at.
+    pub(super) fn restart(&self, partitions: impl IntoIterator<Item = Partition>) {
+        for partition in partitions {
+            self.lanes.lock().remove(&partition);
+            self.lost.lock().insert(partition, None);
+        }
+    }
+
+    /// A partition has given events with a time.
+    pub(super) fn timed(&self, partition: &Partition) {
+        if let Some(lane) = self.lanes.lock().get_mut(partition) {
+            lane.timed = Instant::now();
+        }
     }
 
     /// Accounts for messages on their way to a lane.
@@ -254,6 +304,14 @@ impl Pipeline {
         *self.halted.lock() = Some(Halt { reason, since: Instant::now() });
     }
 
+    /// A commit has brought a partition so far.
+    pub(super) fn reached(&self, partition: &Partition, position: i64, newest: Option<i64>) {
+        if let Some(lane) = self.lanes.lock().get_mut(partition) {
+            lane.position = position;
+            lane.newest = lane.newest.max(newest);
+        }
+    }
+
     /// Why consuming has stopped.
     pub(super) fn halted(&self) -> Option<Halt> {
         self.halted.lock().clone()
@@ -269,23 +327,27 @@ impl Pipeline {
 
     /// Something failed that is tried again.
     pub(super) fn troubled(&self, e: &Error) {
-        let said = e.to_string();
+        let what = e.to_string();
         let mut trouble = self.trouble.lock();
-        if trouble.as_ref() != Some(&said) {
+        if trouble.as_ref().is_none_or(|trouble| trouble.what != what) {
             tracing::warn!(ingest = self.name(), error = %e, "will be tried again");
-            *trouble = Some(said);
         }
+        *trouble = Some(Trouble { what, at: Instant::now() });
     }
 
     /// A commit went through.
     pub(super) fn works(&self) {
-        if self.trouble.lock().take().is_some() {
+        if self.lost.lock().is_empty() && self.trouble.lock().take().is_some() {
             tracing::info!(ingest = self.name(), "works again");
         }
     }
 
     /// Why it makes no progress, though it tries.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().clone()
+        let trouble = self.trouble.lock();
+        trouble
+            .as_ref()
+            .filter(|trouble| trouble.at.elapsed() < PASSED_AFTER)
+            .map(|trouble| trouble.what.clone())
     }
 }

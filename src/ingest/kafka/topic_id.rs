@@ -81,7 +81,7 @@ unsafe fn described(event: *mut native::rd_kafka_event_t) -> Result<Option<Strin
         if !error.is_null()
             && native::rd_kafka_error_code(error) != native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
         {
-            return Err(Error::invalid_input(text(native::rd_kafka_error_string(error))));
+            return Err(Error::storage(text(native::rd_kafka_error_string(error))));
         }
         let id = native::rd_kafka_TopicDescription_topic_id(*topics);
         if id.is_null() {

@@ -102,5 +102,6 @@ async fn nothing_is_lost_or_repeated_by_crashes() {
     }
     pipeline.catch_up();
     pipeline.assert_exact(0..produced).await;
+    pipeline.assert_balanced(produced).await;
     said("each is there once");
 }

@@ -63,4 +63,5 @@ async fn a_storm_of_rebalances_loses_and_repeats_nothing() {
     drop(members);
     pipeline.catch_up();
     pipeline.assert_exact(0..produced).await;
+    pipeline.assert_balanced(produced).await;
 }

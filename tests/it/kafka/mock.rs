@@ -1,8 +1,10 @@
 //! Ingest from librdkafka's own mock cluster: what does not need a real broker.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use object_store::local::LocalFileSystem;
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -14,7 +16,7 @@ use toplake::ingest::kafka::options::{Format, From, Options, UnknownFields};
 use toplake::ingest::kafka::{Summary, run};
 use toplake::lake::store::Store;
 
-use crate::harness::{Desk, Home, soon};
+use crate::harness::{Desk, Fault, Gate, Home, soon};
 use crate::weather::WeatheredStore;
 
 /// A mock cluster with one topic, and a producer for it.
@@ -367,4 +369,185 @@ async fn a_store_in_bad_weather_loses_and_repeats_nothing() {
             "seed {seed}"
         );
     }
+}
+
+/// What the commits of a table meet on their way.
+async fn commits_meet(faults: Vec<Fault>) {
+    let (home, desk) = clicks().await;
+    let (faulty, store) = home.faulty_desk().await;
+    let cluster = Cluster::new("clicks", 2);
+    let running = Running::start(&faulty, cluster.options("clicks"));
+    cluster.send(0, click(0));
+    cluster.send(1, click(1));
+    cluster.flush();
+    eventually(&desk, "SELECT count(*) FROM clicks", "2").await;
+    store.on_put("clicks/_delta_log/0", faults);
+    for id in 2..200 {
+        cluster.send(id as i32 % 2, click(id));
+        if id % 10 == 0 {
+            cluster.flush();
+        }
+    }
+    cluster.flush();
+    eventually(&desk, "SELECT count(*) FROM clicks", "200").await;
+    assert!(store.is_spent());
+    running.stop().await.unwrap();
+    assert_eq!(desk.value("SELECT count(DISTINCT id), sum(id) FROM clicks").await, "200,19900");
+    assert_eq!(desk.value("SELECT sum(clicks) FROM minutely").await, "200");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_lost_or_late() {
+    let gate = Gate::new();
+    gate.release();
+    let faults = [
+        Fault::LoseAnswer,
+        Fault::Refuse,
+        Fault::Repeat,
+        Fault::Late(gate),
+        Fault::Delay(Duration::from_millis(300)),
+    ];
+    commits_meet(faults.into()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_hangs_lets_nothing_pass_and_nothing_is_lost() {
+    let (home, desk) = clicks().await;
+    let (faulty, store) = home.faulty_desk().await;
+    let cluster = Cluster::new("clicks", 1);
+    // So little room that fetching has to wait for the commit.
+    let options =
+        Options { commit_bytes: ByteSize(20_000), memory: ByteSize::mib(1), ..cluster.options("clicks") };
+    let gate = Gate::new();
+    store.on_put("clicks/_delta_log/0", [Fault::Pause(Arc::clone(&gate))]);
+    let running = Running::start(&faulty, options);
+    gate.arrived().await;
+    for id in 0..20_000 {
+        cluster.send(0, click(id));
+    }
+    cluster.flush();
+    assert_eq!(desk.value("SELECT count(*) FROM clicks").await, "0");
+    gate.release();
+    eventually(&desk, "SELECT count(*) FROM clicks", "20000").await;
+    running.stop().await.unwrap();
+    assert_eq!(desk.value("SELECT count(DISTINCT id) FROM clicks").await, "20000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_given_up_and_lands_later_counts_once() {
+    let (home, desk) = clicks().await;
+    let (faulty, store) = home.faulty_desk().await;
+    let cluster = Cluster::new("clicks", 1);
+    let running = Running::start(&faulty, cluster.options("clicks"));
+    cluster.send(0, click(0));
+    cluster.flush();
+    eventually(&desk, "SELECT count(*) FROM clicks", "1").await;
+    let gate = Gate::new();
+    // The store is away until the committer gives up; what it was asked first happens after that.
+    let away = std::iter::repeat_n(Fault::Refuse, 39);
+    store.on_put("clicks/_delta_log/0", std::iter::once(Fault::Late(Arc::clone(&gate))).chain(away));
+    cluster.send(0, click(1));
+    cluster.flush();
+    gate.arrived().await;
+    let spent = async {
+        while !store.is_spent() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(spent).await;
+    gate.release();
+    gate.arrived().await;
+    cluster.send(0, click(2));
+    cluster.flush();
+    eventually(&desk, "SELECT count(*) FROM clicks", "3").await;
+    running.stop().await.unwrap();
+    assert_eq!(desk.rows("SELECT id FROM clicks").await, ["0", "1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_bad_input_stops_it_until_somebody_says_go_on() {
+    let (home, desk) = clicks().await;
+    let cluster = Cluster::new("clicks", 1);
+    (0..2000).for_each(|_| cluster.send(0, "poison"));
+    cluster.flush();
+    let running = Running::start(&desk, cluster.options("clicks"));
+    let operator = home.desk().await;
+    eventually(&operator, "SELECT max(state) FROM toplake.pipelines", "stopped").await;
+    let why = operator.value("SELECT reason FROM toplake.pipelines").await;
+    assert!(
+        why.starts_with("2000 of 2000 messages of the last 1m are bad, more than 5%; the first: kafka:"),
+        "{why}"
+    );
+    eventually(&operator, "SELECT count(*) FROM toplake.dead_letters", "2000").await;
+    (0..10).for_each(|id| cluster.send(0, click(id)));
+    cluster.flush();
+    // What is good waits too. There is nothing to wait for but time.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(operator.value("SELECT count(*) FROM clicks").await, "0");
+    operator.run("CALL resume('clicks')").await;
+    eventually(&operator, "SELECT count(*) FROM clicks", "10").await;
+    eventually(&operator, "SELECT max(state) FROM toplake.pipelines", "running").await;
+    running.stop().await.unwrap();
+    assert_eq!(
+        operator.value("SELECT count(*) FROM toplake.pipelines").await,
+        "0",
+        "a clean end leaves nothing behind"
+    );
+}
+
+/// Nothing is counted in the ledger that is not accounted for.
+async fn ledger_balances(desk: &Desk, consumed: u64) {
+    let sums = "SELECT sum(consumed), sum(consumed - stored - duplicate - dead - late - suspect - filtered) FROM toplake.ledger";
+    assert_eq!(desk.value(sums).await, format!("{consumed},0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_producer_sends_twice_is_stored_once() {
+    let (home, desk) = clicks().await;
+    let cluster = Cluster::new("clicks", 2);
+    let options = Options { dedup_key: vec!["id".into()], ..cluster.options("clicks") };
+    let mut sent = 0;
+    for round in 0..3 {
+        // Each start, on another machine, sees again what the ones before it have stored.
+        for id in 0..(round + 1) * 100 {
+            cluster.send(id % 2, click(i64::from(id)));
+            cluster.send(id % 2, click(i64::from(id)));
+            sent += 2;
+        }
+        cluster.flush();
+        until_end(&home.desk().await, options.clone()).await.unwrap();
+        let stored = (round + 1) * 100;
+        assert_eq!(
+            desk.value("SELECT count(*), count(DISTINCT id) FROM clicks").await,
+            format!("{stored},{stored}")
+        );
+    }
+    ledger_balances(&desk, sent).await;
+    assert_eq!(desk.value("SELECT sum(duplicate) FROM toplake.ledger").await, (sent - 300).to_string());
+    let wrong = Options { dedup_key: vec!["no".into()], ..cluster.options("clicks") };
+    assert!(until_end(&desk, wrong).await.unwrap_err().message().contains("no"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_key_has_too_much_of_is_kept_apart() {
+    let (_home, desk) = clicks().await;
+    let cluster = Cluster::new("clicks", 1);
+    let options =
+        Options { max_per_key: Some("5/1 minute/ad".parse().unwrap()), ..cluster.options("clicks") };
+    for id in 0..20 {
+        cluster.send(
+            0,
+            format!(
+                "{{\"id\":{id},\"at\":\"2026-11-01T00:00:00Z\",\"ad\":\"{}\"}}",
+                if id < 16 { "a" } else { "b" }
+            ),
+        );
+    }
+    cluster.flush();
+    until_end(&desk, options).await.unwrap();
+    assert_eq!(desk.rows("SELECT ad, count(*) FROM clicks GROUP BY 1").await, ["a,5", "b,4"]);
+    ledger_balances(&desk, 20).await;
+    assert_eq!(desk.value("SELECT sum(suspect), sum(dead) FROM toplake.ledger").await, "11,0");
+    let letters = "SELECT count(*), min(position), min(payload) FROM toplake.dead_letters WHERE reason LIKE 'max_per_key%'";
+    assert_eq!(desk.value(letters).await, "11,5,{\"id\":10,\"at\":\"2026-11-01T00:00:00Z\",\"ad\":\"a\"}");
 }

@@ -139,6 +139,18 @@ impl<'a> Pipeline<'a> {
             assert_eq!(self.desk.rows(&audit).await, Vec::<String>::new(), "{rollup}");
         }
     }
+
+    /// The ledger has so many messages, each partition's without a hole, and says what became of each.
+    pub(crate) async fn assert_balanced(&self, messages: i64) {
+        let entries = "consumed <> stored + duplicate + dead + late + suspect + filtered";
+        let unbalanced = format!("SELECT * FROM toplake.ledger WHERE {entries}");
+        assert_eq!(self.desk.rows(&unbalanced).await, Vec::<String>::new());
+        let sums = "SELECT sum(consumed), sum(to_position - from_position) FROM toplake.ledger";
+        assert_eq!(self.desk.value(sums).await, format!("{messages},{messages}"));
+        let spans = "SELECT sum(span) FROM (
+            SELECT max(to_position) - min(from_position) AS span FROM toplake.ledger GROUP BY source, partition) AS spans";
+        assert_eq!(self.desk.value(spans).await, messages.to_string());
+    }
 }
 
 /// Whoever reads of a failure sees what the processes said.

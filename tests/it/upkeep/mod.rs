@@ -101,7 +101,7 @@ async fn write_letters(desk: &Desk, days_ago: &[i64]) {
     for days in days_ago {
         let at = chrono::Utc::now().timestamp_micros() - days * 86_400_000_000;
         let sql = format!(
-            "SELECT to_timestamp_micros({at}), 't', 'file', {days}, 'why', NULL FROM (VALUES (1)) AS v"
+            "SELECT to_timestamp_micros({at}), 't', 'file', {days}, 'why', NULL AS payload, NULL AS topic, NULL AS partition FROM (VALUES (1)) AS v"
         );
         let mut writer = FileWriter::new(table.store(), Arc::clone(&dead_letters::SCHEMA), None);
         for batch in desk.try_run(&sql).await.unwrap() {

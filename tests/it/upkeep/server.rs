@@ -3,6 +3,9 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use toplake::lake::action::{CommitKind, LedgerEntry};
+use toplake::lake::committer::Change;
+
 use super::{SCHEMA, active_files, assert_equals, files_in, insert_into, write_letters};
 use crate::harness::{Desk, Home, soon};
 
@@ -88,6 +91,19 @@ async fn a_server_compacts_expires_and_vacuums() {
         }
     })
     .await;
+    // What became of input moves out of the log.
+    let mut change = Change::new(CommitKind::Append, "INGEST", &desk.table("kept").await.snapshot());
+    change.ledger =
+        vec![LedgerEntry { source: "file:///a".into(), to: 5, consumed: 5, stored: 5, ..Default::default() }];
+    desk.table("kept").await.commit(&change).await.unwrap();
+    let ledger = desk.engine.warehouse().ledger().table().await.unwrap();
+    soon(async {
+        while ledger.update().await.unwrap().rows() != Some(1) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(desk.value("SELECT sum(stored) FROM toplake.ledger").await, "5");
     // Letters stay for 90 days, or as long as is said.
     until(&desk, "SELECT count(*) FROM toplake.dead_letters", "2").await;
     desk.run("ALTER TABLE toplake.dead_letters SET (retention = '60 days')").await;
