@@ -176,7 +176,9 @@ pub(super) fn consumer(options: &Options) -> Result<Arc<BaseConsumer<Group>>> {
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", "15000")
         .set("fetch.wait.max.ms", "100")
-        .set("queued.max.messages.kbytes", "32768")
+        .set("queued.max.messages.kbytes", "65536")
+        // After the queue was full each partition would wait for a whole second.
+        .set("fetch.queue.backoff.ms", "10")
         .set("statistics.interval.ms", if options.until_end { "100" } else { "1000" })
         .set("log.connection.close", "false")
         .set_log_level(RDKafkaLogLevel::Info);
