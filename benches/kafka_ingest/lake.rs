@@ -49,7 +49,9 @@ impl Lake {
 
     /// Starts `toplake ingest kafka` into it.
     pub(crate) fn ingest(&self, broker: &Broker, topic: &str, more: &[&str]) -> Ingester {
-        let mut toplake = Command::new(&self.toplake);
+        // A line for each commit, which says how long it took.
+        let mut toplake = Command::new("env");
+        toplake.arg("RUST_LOG=warn,toplake::ingest::kafka::commit=debug").arg(&self.toplake);
         toplake.args(["ingest", "kafka", "--table", "ad_clicks", "--topic", topic]);
         toplake.args(["--brokers", &broker.address(), "--warehouse"]).arg(self.folder.path()).args(more);
         Ingester(Process::start(&toplake, self.printed.path().join("ingester")))
@@ -152,8 +154,30 @@ impl Ingester {
         }
     }
 
+    /// How long each commit took so far, in milliseconds.
+    pub(crate) fn commits(&self) -> Vec<f64> {
+        let printed = self.0.output();
+        let mut taken: Vec<f64> = printed.lines().filter_map(took).collect();
+        taken.sort_by(f64::total_cmp);
+        taken
+    }
+
     /// Asks it to end, and waits until it has.
     pub(crate) fn terminate(self) {
         self.0.terminate();
+    }
+}
+
+/// The duration that a line of the log names, in milliseconds.
+fn took(line: &str) -> Option<f64> {
+    let (_, after) = line.split_once("took=")?;
+    let text = after.split_whitespace().next()?;
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let number: f64 = text[..split].parse().ok()?;
+    match &text[split..] {
+        "s" => Some(number * 1000.0),
+        "ms" => Some(number),
+        "µs" => Some(number / 1000.0),
+        _ => None,
     }
 }

@@ -101,6 +101,9 @@ pub(crate) async fn run(broker: &Broker, arguments: &Arguments) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    let commits = ingester.commits();
+    let quantile = |q: f64| commits.get((commits.len() as f64 * q) as usize).copied().unwrap_or(f64::NAN);
+    println!("a commit: P50 {:.1} ms, P99 {:.1} ms, of {}", quantile(0.5), quantile(0.99), commits.len());
     ingester.terminate();
     lake.assert_whole(sent).await?;
     println!("{sent} clicks sent, each stored and counted once");
