@@ -46,6 +46,8 @@ pub enum Kind {
     NotComplete,
     /// The source does not have any more what has to be read next.
     Gap,
+    /// No such savepoint.
+    UndefinedSavepoint,
     /// Another writer was faster; the same work may be planned again.
     Conflict,
     /// More bad input than was allowed.
@@ -89,6 +91,7 @@ impl Kind {
             Kind::Expired => ("55000", 409, false),
             Kind::NotComplete => ("55000", 409, true),
             Kind::Gap => ("55000", 409, false),
+            Kind::UndefinedSavepoint => ("3B001", 400, false),
             Kind::Conflict => ("40001", 409, true),
             Kind::TooManyErrors => ("22000", 400, false),
             Kind::ResourcesExhausted => ("53200", 503, true),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::MemoryPool;
 
+use super::workers::Workers;
 use crate::catalog::schemas::CATALOG;
 use crate::error::{Error, Result};
 use crate::pg;
@@ -15,12 +17,18 @@ use crate::statement::{self, Session, Statement};
 /// A session of the engine for each client.
 pub struct Front {
     engine: Engine,
+    workers: Option<Workers>,
 }
 
 impl Front {
-    /// A front for an engine.
+    /// A front for an engine. Statements run where their connection runs.
     pub fn new(engine: Engine) -> Arc<Self> {
-        Arc::new(Front { engine })
+        Arc::new(Front { engine, workers: None })
+    }
+
+    /// A front whose statements run on threads of their own.
+    pub(super) fn with_workers(engine: Engine, workers: Workers) -> Arc<Self> {
+        Arc::new(Front { engine, workers: Some(workers) })
     }
 }
 
@@ -29,14 +37,22 @@ impl pg::Engine for Front {
     async fn connect(&self, client: &pg::Client) -> Result<Arc<dyn pg::Connection>> {
         let ctx = self.engine.context();
         pg::register_pg_catalog(&ctx, CATALOG, client)?;
-        Ok(Arc::new(Connected(Session::new(ctx, Arc::clone(self.engine.warehouse())))))
+        let session = Session::new(ctx, Arc::clone(self.engine.warehouse())).watching();
+        Ok(Arc::new(Connected { session, workers: self.workers.clone() }))
+    }
+
+    fn memory(&self) -> Option<Arc<dyn MemoryPool>> {
+        Some(Arc::clone(&self.engine.state().runtime_env().memory_pool))
     }
 }
 
-struct Connected(Session);
+struct Connected {
+    session: Session,
+    workers: Option<Workers>,
+}
 
 impl Connected {
-    fn statement(parsed: &pg::Parsed) -> Result<&statement::Parsed> {
+    fn statement(parsed: &pg::Parsed) -> Result<&Arc<statement::Parsed>> {
         parsed.payload().ok_or_else(|| Error::internal("a statement that was not parsed"))
     }
 }
@@ -46,21 +62,43 @@ impl pg::Connection for Connected {
     fn parse(&self, sql: &str) -> Result<pg::Parsed> {
         let statement: Statement = statement::parse_one(sql)?;
         let parsed = statement::Parsed { sql: sql.to_owned(), offset: 0, statement };
-        Ok(pg::Parsed::new(sql).with_payload(Arc::new(parsed)))
+        Ok(pg::Parsed::new(sql).with_payload(Arc::new(Arc::new(parsed))))
     }
 
     async fn describe(&self, parsed: &pg::Parsed, _hints: &[Option<DataType>]) -> Result<pg::Description> {
-        self.0.describe(Self::statement(parsed)?).await
+        self.session.describe(Self::statement(parsed)?).await
     }
 
     async fn execute(&self, parsed: &pg::Parsed, parameters: &[ScalarValue]) -> Result<pg::Outcome> {
-        self.0.execute(Self::statement(parsed)?, parameters).await
+        let statement = Self::statement(parsed)?;
+        if let Some(outcome) = self.session.at_hand(statement, parameters).await? {
+            return Ok(outcome);
+        }
+        let Some(workers) = &self.workers else { return self.session.execute(statement, parameters).await };
+        let (session, statement) = (self.session.clone(), Arc::clone(statement));
+        let parameters = parameters.to_vec();
+        workers.run(async move { session.execute(&statement, &parameters).await }).await
+    }
+
+    fn shares(&self, stamp: &pg::Stamp) -> bool {
+        self.session.shares(stamp)
+    }
+
+    async fn transaction(&self, step: pg::Transaction) -> Result<()> {
+        match step {
+            pg::Transaction::Begin => self.session.begin(),
+            pg::Transaction::Commit => self.session.commit().await?,
+            pg::Transaction::Rollback => self.session.rollback().await,
+            pg::Transaction::Savepoint(name) => self.session.savepoint(&name).await?,
+            pg::Transaction::Release(name) => self.session.release(&name).await?,
+            pg::Transaction::RollbackTo(name) => self.session.rollback_to(&name).await?,
+        }
+        Ok(())
     }
 
     async fn setting_changed(&self, name: &str, value: &str) -> Result<()> {
         if name == "timezone" {
-            let state = self.0.context().state_ref();
-            state.write().config_mut().options_mut().execution.time_zone = Some(value.to_owned());
+            self.session.set_time_zone(value);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod serve;
 mod signal;
 mod sql;
 mod upkeep;
+mod workers;
 
 use std::io::IsTerminal;
 

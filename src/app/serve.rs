@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::config::Config;
 use super::front::Front;
 use super::signal::stopping;
+use super::workers::Workers;
 use super::{refresh, upkeep};
 use crate::error::{Error, Result};
 use crate::ingest::kafka::{self, options::Options};
@@ -106,14 +107,15 @@ pub(super) async fn serve(
         all.push(upkeep::job(engine.clone(), Duration::from_secs_f64(upkeep_every), seldom));
     }
     let stopping = stopping();
-    let background = tokio::spawn(jobs::run(all, stopping.clone()));
+    let workers = Workers::start()?;
+    let background = workers.handle().spawn(jobs::run(all, stopping.clone()));
     let mut consuming = JoinSet::new();
     for options in pipelines {
-        consuming.spawn(consume(engine.clone(), options, stopping.clone()));
+        consuming.spawn_on(consume(engine.clone(), options, stopping.clone()), workers.handle());
     }
     let mut asked = stopping;
     let shutdown = async move { drop(asked.wait_for(|stop| *stop).await) };
-    pg::serve(listener, Front::new(engine), shutdown).await?;
+    pg::serve(listener, Front::with_workers(engine, workers.clone()), shutdown).await?;
     while consuming.join_next().await.is_some() {}
     background.abort();
     Ok(())

@@ -20,6 +20,7 @@ use futures::StreamExt;
 use super::late::{Divided, EventWriter};
 use super::options::TableOptions;
 use super::outbox::Route;
+use super::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::Change;
@@ -102,6 +103,16 @@ impl EventsTable {
         self.beside.events.as_ref()
     }
 
+    /// Another handle of the same table.
+    pub(super) fn share(&self) -> Self {
+        EventsTable {
+            table: Arc::clone(&self.table),
+            schema: self.schema(),
+            options: self.options.clone(),
+            beside: self.beside.clone(),
+        }
+    }
+
     async fn files(&self, pins: &Pins) -> Result<Vec<Arc<File>>> {
         let snapshot = pins.snapshot(&self.table).await?;
         let mut files: Vec<Arc<File>> = snapshot.files.values().cloned().collect();
@@ -142,20 +153,19 @@ impl TableProvider for EventsTable {
 
     async fn insert_into(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         if op != InsertOp::Append {
             return Err(Error::not_supported("only INSERT INTO is possible, not OVERWRITE").into());
         }
-        let events = EventsTable {
-            table: Arc::clone(&self.table),
-            schema: self.schema(),
-            options: self.options.clone(),
-            beside: self.beside.clone(),
+        let sink = Sink {
+            schema: nullable(&self.schema),
+            events: self.share(),
+            transaction: Transaction::of(state.config()),
+            metrics: ExecutionPlanMetricsSet::new(),
         };
-        let sink = Sink { schema: nullable(&self.schema), events, metrics: ExecutionPlanMetricsSet::new() };
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }
@@ -167,6 +177,7 @@ pub const DIVERTED: &str = "diverted";
 #[derive(Debug)]
 struct Sink {
     events: EventsTable,
+    transaction: Option<Transaction>,
     /// What is taken in: NULLs everywhere, so that it is the table that refuses them, and names the column.
     schema: SchemaRef,
     metrics: ExecutionPlanMetricsSet,
@@ -195,9 +206,11 @@ impl DataSink for Sink {
 
     async fn write_all(&self, data: SendableRecordBatchStream, _: &Arc<TaskContext>) -> EngineResult<u64> {
         let name = self.events.table.name();
-        let appended = append(&self.events, data)
-            .await
-            .map_err(|e| DataFusionError::from(e.context(format!("table '{name}'"))))?;
+        let appended = match &self.transaction {
+            Some(transaction) => transaction.append(&self.events, data).await,
+            None => append(&self.events, data).await,
+        };
+        let appended = appended.map_err(|e| DataFusionError::from(e.context(format!("table '{name}'"))))?;
         MetricBuilder::new(&self.metrics).global_counter(DIVERTED).add(appended.late as usize);
         Ok(appended.rows)
     }
@@ -216,10 +229,21 @@ pub struct Appended {
 const TRIES: usize = 20;
 
 /// Appends rows in one commit.
-pub async fn append(events: &EventsTable, mut rows: SendableRecordBatchStream) -> Result<Appended> {
-    let table = &events.table;
-    let planned = table.update().await?;
-    let mut writer = EventWriter::new(events, &planned);
+pub async fn append(events: &EventsTable, rows: SendableRecordBatchStream) -> Result<Appended> {
+    let planned = events.table.update().await?;
+    let divided = write(events, &planned, rows).await?;
+    let appended = Appended { rows: divided.rows(), late: divided.late_rows() };
+    commit(events, &planned, vec![divided]).await?;
+    Ok(appended)
+}
+
+/// Writes rows into files for a commit that is planned on a version.
+pub(super) async fn write(
+    events: &EventsTable,
+    planned: &Snapshot,
+    mut rows: SendableRecordBatchStream,
+) -> Result<Divided> {
+    let mut writer = EventWriter::new(events, planned);
     let check = TimeCheck::new(&events.options, &events.schema);
     let written = async {
         while let Some(batch) = rows.next().await {
@@ -233,37 +257,64 @@ pub async fn append(events: &EventsTable, mut rows: SendableRecordBatchStream) -
         writer.abandon().await;
         return Err(e);
     }
-    let mut divided = writer.finish().await?;
-    if divided.rows() + divided.late_rows() > 0 {
-        commit(table, &planned, &mut divided).await?;
+    writer.finish().await
+}
+
+/// Commits files, and has late rows taken into their table. On an error the files are removed.
+pub(super) async fn commit(events: &EventsTable, planned: &Snapshot, mut parts: Vec<Divided>) -> Result<()> {
+    let table = &events.table;
+    if parts.iter().all(|part| part.rows() + part.late_rows() == 0) {
+        return Ok(());
     }
-    if let (Some(late), true) = (events.late(), divided.late_rows() > 0)
+    match commit_files(table, planned, &mut parts).await {
+        Ok(()) => {}
+        Err((e, Fate::NotNamed)) => {
+            for part in parts {
+                part.discard().await;
+            }
+            return Err(e);
+        }
+        Err((e, Fate::Unknown)) => return Err(e),
+    }
+    if let (Some(late), true) = (events.late(), parts.iter().any(|part| part.late_rows() > 0))
         && let Err(e) = Route::Late.follow(table, late).await
     {
         // They are visible by the commit; whoever follows next adds them.
         tracing::warn!(table = table.name(), error = %e, "could not add late rows to their table yet");
     }
-    Ok(Appended { rows: divided.rows(), late: divided.late_rows() })
+    Ok(())
+}
+
+/// What became of files whose commit failed.
+enum Fate {
+    /// No commit names them.
+    NotNamed,
+    /// A commit may name them: the store did not say.
+    Unknown,
 }
 
 /// Commits; again where the watermark or the options have changed meanwhile.
-async fn commit(table: &Table, planned: &Snapshot, divided: &mut Divided) -> Result<()> {
+async fn commit_files(table: &Table, planned: &Snapshot, parts: &mut [Divided]) -> Result<(), (Error, Fate)> {
+    let not_named = |e| (e, Fate::NotNamed);
     let mut change = Change::new(CommitKind::Append, "WRITE", planned);
     let mut lost = None;
     for _ in 0..TRIES {
-        let now = if lost.is_none() { Arc::new(planned.clone()) } else { table.update().await? };
+        let now = if lost.is_none() {
+            Arc::new(planned.clone())
+        } else {
+            table.update().await.map_err(not_named)?
+        };
         if now.metadata.id != planned.metadata.id || now.schema != planned.schema {
-            lost = Some(Error::conflict("its columns were altered meanwhile, or it was made again"));
-            break;
+            let changed = Error::conflict("its columns were altered meanwhile, or it was made again");
+            return Err(not_named(changed));
         }
-        divided.plan(&mut change, &now).await?;
+        Divided::plan_all(parts.iter_mut().collect(), &mut change, &now).await.map_err(not_named)?;
         match table.commit(&change).await {
             Err(e) if e.kind() == Kind::Conflict => lost = Some(e),
-            done => return done.map(|_| ()),
+            done => return done.map(|_| ()).map_err(|e| (e, Fate::Unknown)),
         }
     }
-    divided.discard().await;
-    Err(lost.unwrap_or_else(|| Error::internal("no try was made")))
+    Err(not_named(lost.unwrap_or_else(|| Error::internal("no try was made"))))
 }
 
 /// Refuses events that lie too far ahead: one wrong clock must not move the watermark.

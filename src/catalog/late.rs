@@ -186,6 +186,11 @@ impl Divided {
         now.event_times.watermark().filter(|_| self.diverts(now))
     }
 
+    /// The files of rows that came in time.
+    pub fn in_time(&self) -> &[Add] {
+        &self.in_time
+    }
+
     /// Rows that came in time.
     pub fn rows(&self) -> u64 {
         self.count(&self.in_time)

@@ -20,6 +20,7 @@
 //! | [`jobs`] | the system table of long work |
 //! | [`rollups`] | the system table of materialized views |
 //! | [`sources`] | the system table of where rows come from |
+//! | [`transaction`] | what a session has written and not committed |
 //! | [`watermark`] | the function of that name |
 //! | [`options`] | `WITH (…)` |
 
@@ -41,6 +42,7 @@ pub mod rollups;
 pub mod schemas;
 pub mod side_table;
 pub mod sources;
+pub mod transaction;
 pub mod warehouse;
 pub mod watermark;
 

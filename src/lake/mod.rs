@@ -8,6 +8,7 @@
 //! | [`snapshot`] | a table at one version: the incremental file map |
 //! | [`event_times`] | how far event time has come in it |
 //! | [`table`] | a table in this process: following the log |
+//! | [`watch`] | the same by a task, for tables that are asked for often |
 //! | [`committer`] | the next version, exactly once |
 //! | [`writer`], [`scan`] | rows into files, rows out of any selection of files |
 //! | [`provider`] | such a selection as a table for the engine |
@@ -31,4 +32,5 @@ pub mod snapshot;
 pub mod stats;
 pub mod store;
 pub mod table;
+pub mod watch;
 pub mod writer;

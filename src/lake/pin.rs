@@ -43,6 +43,11 @@ impl Pins {
         Ok(Arc::clone(self.0.lock().entry(table.name().to_owned()).or_insert(newest)))
     }
 
+    /// Has this statement and those that share its pins read another state of a table.
+    pub fn replace(&self, name: &str, snapshot: Arc<Snapshot>) {
+        self.0.lock().insert(name.to_owned(), snapshot);
+    }
+
     /// The version of the table of this name, if it is pinned.
     pub fn get(&self, name: &str) -> Option<Arc<Snapshot>> {
         self.0.lock().get(name).cloned()

@@ -155,6 +155,8 @@ pub struct Snapshot {
     pub event_times: EventTimes,
     /// Milliseconds since 1970 of the newest commit, by its writer's clock.
     pub timestamp: i64,
+    /// Files among the active ones that a transaction has written and not committed: only it sees them.
+    pub staged: Vec<Arc<File>>,
 }
 
 impl Snapshot {
@@ -358,6 +360,7 @@ impl Replay {
             txns: self.txns,
             event_times: self.event_times,
             timestamp: self.timestamp,
+            staged: vec![],
         })
     }
 }

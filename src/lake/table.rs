@@ -11,6 +11,7 @@ use super::log::{self, Opened};
 use super::schema;
 use super::snapshot::{Commit, Replay, Snapshot};
 use super::store::Store;
+use super::watch::Watch;
 use crate::error::{Error, Kind, Result};
 use datafusion::arrow::datatypes::Schema;
 
@@ -31,6 +32,7 @@ pub struct Table {
     pub(super) committing: tokio::sync::Mutex<()>,
     /// Held while a checkpoint is written.
     pub(super) checkpointing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) watch: Watch,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Table {
             following: Default::default(),
             committing: Default::default(),
             checkpointing: Default::default(),
+            watch: Default::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The statements that concern the connection and not the engine: transactions, settings, prepared statements.
 
 use super::error::{Failure, state};
-use crate::statement::split::{Item, words};
+use crate::statement::split::{Item, tokens, words};
 
 /// A statement that the front end runs itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +12,12 @@ pub(super) enum Command {
     Commit,
     /// `ROLLBACK`, `ABORT`
     Rollback,
-    /// `SAVEPOINT`, `RELEASE`: named as what they do, as nothing is undone in parts.
-    Savepoint(&'static str),
-    /// `ROLLBACK TO SAVEPOINT`
-    RollbackTo,
+    /// `SAVEPOINT name`
+    Savepoint(String),
+    /// `RELEASE [SAVEPOINT] name`
+    Release(String),
+    /// `ROLLBACK TO [SAVEPOINT] name`
+    RollbackTo(String),
     /// `SET name = value`; no value is `DEFAULT`. True: until the end of the transaction.
     Set(String, Option<String>, bool),
     /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`: accepted, as every statement reads one version.
@@ -30,6 +32,22 @@ pub(super) enum Command {
     ShowAll,
     /// `DISCARD what`
     Discard(Discard),
+    /// `PREPARE name (types) AS query`
+    Prepare {
+        /// Its name.
+        name: String,
+        /// Types of its parameters, as they are written.
+        types: Vec<String>,
+        /// The statement.
+        query: String,
+    },
+    /// `EXECUTE name (arguments)`
+    Execute {
+        /// Its name.
+        name: String,
+        /// The expressions, as they are written.
+        arguments: String,
+    },
     /// `DEALLOCATE name`
     Deallocate(String),
     /// `DEALLOCATE ALL`
@@ -50,7 +68,7 @@ pub(super) enum Discard {
 impl Command {
     /// Whether a failed transaction lets it through.
     pub(super) fn ends_transaction(&self) -> bool {
-        matches!(self, Command::Commit | Command::Rollback | Command::RollbackTo)
+        matches!(self, Command::Commit | Command::Rollback | Command::RollbackTo(_))
     }
 
     /// The setting that it is about. One with a dot in its name that we do not know is the engine's.
@@ -81,6 +99,8 @@ pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
         "show",
         "discard",
         "deallocate",
+        "prepare",
+        "execute",
         "listen",
         "unlisten",
         "close",
@@ -94,12 +114,12 @@ pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
         "begin" => Command::Begin("BEGIN"),
         "start" if starts(rest, &["transaction"]) => Command::Begin("START TRANSACTION"),
         "commit" | "end" if !starts(rest, &["prepared"]) => Command::Commit,
-        "rollback" | "abort" if !starts(rest, &["prepared"]) => match rest.iter().any(|i| i.is("to")) {
-            true => Command::RollbackTo,
-            false => Command::Rollback,
+        "rollback" | "abort" if !starts(rest, &["prepared"]) => match rest.iter().position(|i| i.is("to")) {
+            Some(to) => Command::RollbackTo(savepoint(&rest[to + 1..])?),
+            None => Command::Rollback,
         },
-        "savepoint" => Command::Savepoint("SAVEPOINT"),
-        "release" => Command::Savepoint("RELEASE"),
+        "savepoint" => Command::Savepoint(savepoint(rest)?),
+        "release" => Command::Release(savepoint(rest)?),
         "set" => set(rest)?,
         "reset" if starts(rest, &["all"]) => Command::ResetAll,
         "reset" => Command::Reset(name(rest)?.0),
@@ -124,12 +144,81 @@ pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
                 _ => return Err(syntax("DEALLOCATE takes the name of a prepared statement, or ALL")),
             }
         }
+        "prepare" if !starts(rest, &["transaction"]) => prepare(statement)?,
+        "execute" => execute(statement)?,
         "listen" => Command::Nothing("LISTEN"),
         "unlisten" => Command::Nothing("UNLISTEN"),
         "close" if starts(rest, &["all"]) => Command::Nothing("CLOSE CURSOR ALL"),
         _ => return Ok(None),
     };
     Ok(Some(command))
+}
+
+fn prepare(statement: &str) -> Result<Command, Failure> {
+    let usage = || syntax("PREPARE takes a name, types in parentheses if there are any, AS and a statement");
+    let tokens = tokens(statement);
+    let name = tokens.get(1).and_then(|t| identifier(&statement[t.clone()])).ok_or_else(usage)?;
+    let mut rest = 2;
+    let mut types = vec![];
+    if tokens.get(2).is_some_and(|t| &statement[t.clone()] == "(") {
+        let (mut depth, mut begin) = (0, None);
+        for (i, token) in tokens.iter().enumerate().skip(2) {
+            let text = &statement[token.clone()];
+            match text {
+                "(" => depth += 1,
+                ")" => depth -= 1,
+                _ => {}
+            }
+            let ends = depth == 0 || (depth == 1 && text == ",");
+            match begin {
+                Some(begin) if ends => types.push(statement[begin..token.start].trim().to_owned()),
+                _ => {}
+            }
+            begin = if ends || (depth == 1 && text == "(") { Some(token.end) } else { begin };
+            if depth == 0 {
+                rest = i + 1;
+                break;
+            }
+        }
+    }
+    match tokens.get(rest) {
+        Some(r#as) if statement[r#as.clone()].eq_ignore_ascii_case("as") && tokens.len() > rest + 1 => {
+            Ok(Command::Prepare { name, types, query: statement[r#as.end..].trim().to_owned() })
+        }
+        _ => Err(usage()),
+    }
+}
+
+fn execute(statement: &str) -> Result<Command, Failure> {
+    let usage = || syntax("EXECUTE takes a name, and values in parentheses if there are any");
+    let tokens = tokens(statement);
+    let text = |i: usize| tokens.get(i).map(|t| &statement[t.clone()]);
+    let name = text(1).and_then(identifier).ok_or_else(usage)?;
+    let arguments = match (tokens.get(2), tokens.last()) {
+        (None, _) => "",
+        (Some(open), Some(close)) if text(2) == Some("(") && &statement[close.clone()] == ")" => {
+            &statement[open.end..close.start]
+        }
+        _ => return Err(usage()),
+    };
+    Ok(Command::Execute { name, arguments: arguments.to_owned() })
+}
+
+/// A name as it is meant.
+fn identifier(token: &str) -> Option<String> {
+    match words(token).as_slice() {
+        [Item::Word(name) | Item::Name(name)] => Some(name.clone()),
+        _ => None,
+    }
+}
+
+/// The name of a savepoint.
+fn savepoint(items: &[Item]) -> Result<String, Failure> {
+    let items = if items.len() > 1 && starts(items, &["savepoint"]) { &items[1..] } else { items };
+    match items {
+        [Item::Word(name) | Item::Name(name)] => Ok(name.clone()),
+        _ => Err(syntax("a savepoint has one name")),
+    }
 }
 
 fn syntax(message: &str) -> Failure {
@@ -251,12 +340,31 @@ mod tests {
             ("begin isolation level serializable", Some(Command::Begin("BEGIN"))),
             ("START TRANSACTION", Some(Command::Begin("START TRANSACTION"))),
             ("END", Some(Command::Commit)),
-            ("ROLLBACK TO SAVEPOINT a", Some(Command::RollbackTo)),
+            ("ROLLBACK TO SAVEPOINT a", Some(Command::RollbackTo("a".into()))),
+            ("rollback work to \"A b\"", Some(Command::RollbackTo("A b".into()))),
+            ("SAVEPOINT savepoint", Some(Command::Savepoint("savepoint".into()))),
+            ("release savepoint a", Some(Command::Release("a".into()))),
             ("SHOW TIME ZONE", Some(Command::Show("timezone".into()))),
             ("SHOW transaction isolation level", Some(Command::Show("transaction_isolation".into()))),
             ("SHOW COLUMNS FROM t", None),
             ("SHOW tables", None),
             ("DEALLOCATE PREPARE \"S_1\"", Some(Command::Deallocate("S_1".into()))),
+            (
+                "PREPARE q (numeric(10, 2), text) AS SELECT $1, $2",
+                Some(Command::Prepare {
+                    name: "q".into(),
+                    types: vec!["numeric(10, 2)".into(), "text".into()],
+                    query: "SELECT $1, $2".into(),
+                }),
+            ),
+            (
+                "prepare \"Q\" as select 1",
+                Some(Command::Prepare { name: "Q".into(), types: vec![], query: "select 1".into() }),
+            ),
+            (
+                "EXECUTE q(1, f('(x'))",
+                Some(Command::Execute { name: "q".into(), arguments: "1, f('(x')".into() }),
+            ),
             ("DISCARD ALL", Some(Command::Discard(Discard::All))),
             ("SELECT 1", None),
             ("endless", None),

@@ -13,7 +13,7 @@ use super::command::{Command, Discard};
 use super::error::{Failure, state};
 use super::session::Core;
 use super::settings::{Report, unknown};
-use super::{Outcome, Transaction, Undo};
+use super::{Outcome, Transaction};
 
 /// The columns that a command gives.
 pub(super) fn columns(command: &Command) -> Option<SchemaRef> {
@@ -36,7 +36,6 @@ impl Core {
                 if idle {
                     self.connection.transaction(Transaction::Begin).await?;
                     settings.begin();
-                    self.wrote = None;
                     self.transaction = TransactionStatus::Transaction;
                 } else {
                     let message = "there is already a transaction in progress";
@@ -53,14 +52,24 @@ impl Core {
                 self.end_transaction(false).await?;
                 Ok(done("ROLLBACK"))
             }
-            Command::Savepoint(_) | Command::RollbackTo if idle => Err(Failure::new(
-                state::NO_ACTIVE_TRANSACTION,
-                "savepoints can only be used in transaction blocks",
-            )),
-            Command::Savepoint(tag) => Ok(done(tag)),
-            Command::RollbackTo => {
-                Err(Failure::new(state::NOT_SUPPORTED, "a transaction cannot be rolled back in part")
-                    .with_hint("roll back the whole transaction"))
+            Command::Savepoint(_) | Command::Release(_) | Command::RollbackTo(_) if idle => {
+                Err(Failure::new(
+                    state::NO_ACTIVE_TRANSACTION,
+                    "savepoints can only be used in transaction blocks",
+                ))
+            }
+            Command::Savepoint(name) => {
+                self.connection.transaction(Transaction::Savepoint(name.clone())).await?;
+                Ok(done("SAVEPOINT"))
+            }
+            Command::Release(name) => {
+                self.connection.transaction(Transaction::Release(name.clone())).await?;
+                Ok(done("RELEASE"))
+            }
+            Command::RollbackTo(name) => {
+                self.connection.transaction(Transaction::RollbackTo(name.clone())).await?;
+                self.transaction = TransactionStatus::Transaction;
+                Ok(done("ROLLBACK"))
             }
             Command::Set(name, value, local) => self.set(name, value.as_deref(), *local).await,
             Command::Reset(name) => {
@@ -93,6 +102,8 @@ impl Core {
                 Ok(done("DISCARD ALL"))
             }
             Command::Discard(Discard::Other(tag)) | Command::Nothing(tag) => Ok(done(tag)),
+            Command::Prepare { name, types, query } => self.prepare_by_name(name, types, query).await,
+            Command::Execute { name, arguments } => self.execute_by_name(name, arguments).await,
             Command::DeallocateAll => {
                 self.prepared.clear();
                 Ok(done("DEALLOCATE ALL"))
@@ -116,18 +127,10 @@ impl Core {
         // Whatever the engine says, the transaction is over.
         self.transaction = TransactionStatus::Idle;
         self.portals.clear();
-        let wrote = self.wrote.take();
         let reports = self.client.settings.end(commit);
         self.report(reports).await?;
         let step = if commit { Transaction::Commit } else { Transaction::Rollback };
-        let undo = self.connection.transaction(step).await?;
-        if let (false, Undo::Nothing, Some(tag)) = (commit, undo, wrote) {
-            self.warn(
-                Failure::warning(state::WARNING, format!("{tag} was not rolled back"))
-                    .with_hint("every statement commits by itself"),
-            );
-        }
-        Ok(())
+        Ok(self.connection.transaction(step).await?)
     }
 
     async fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<Outcome, Failure> {
@@ -187,5 +190,6 @@ fn rows(command: &Command, values: Vec<Vec<String>>) -> Result<Outcome, Failure>
     Ok(Outcome::Rows {
         tag: "SHOW".to_owned(),
         stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)),
+        stamp: None,
     })
 }

@@ -49,7 +49,6 @@ impl Severity {
 /// The SQLSTATEs of the front end itself; those of the engine come from [`crate::error::Kind`].
 pub(super) mod state {
     pub(in crate::pg) const SUCCESS: &str = "00000";
-    pub(in crate::pg) const WARNING: &str = "01000";
     pub(in crate::pg) const NOT_SUPPORTED: &str = "0A000";
     pub(in crate::pg) const PROTOCOL_VIOLATION: &str = "08P01";
     pub(in crate::pg) const INVALID_PARAMETER_VALUE: &str = "22023";

@@ -10,21 +10,21 @@ use pgwire::messages::data::ParameterDescription;
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
+use super::Description;
 use super::Outcome;
 use super::encode::{Formats, description};
 use super::error::{Failure, Stop, state};
 use super::message::{Frontend, Target};
 use super::params::{self, Parameter};
 use super::session::{Core, Running, Statement};
-use super::{Description, control};
 use crate::statement::split::split;
 
 /// A prepared statement.
 pub(super) struct Prepared {
     /// None for an empty query string.
-    statement: Option<Statement>,
-    parameters: Vec<Parameter>,
-    fields: Option<SchemaRef>,
+    pub(super) statement: Option<Statement>,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) fields: Option<SchemaRef>,
 }
 
 /// A prepared statement with values for its parameters, before, while and after it runs.
@@ -98,7 +98,8 @@ impl Core {
         self.ready();
     }
 
-    fn statement(&self, name: &str) -> Result<Arc<Prepared>, Failure> {
+    /// A prepared statement.
+    pub(super) fn statement(&self, name: &str) -> Result<Arc<Prepared>, Failure> {
         self.prepared.get(name).cloned().ok_or_else(|| {
             let named = match name {
                 "" => "unnamed prepared statement".to_owned(),
@@ -155,7 +156,7 @@ impl Core {
     ) -> Result<Description, Failure> {
         match statement {
             Statement::Own(command) => {
-                Ok(Description { fields: control::columns(command), parameters: vec![] })
+                Ok(Description { fields: self.columns_of(command), parameters: vec![] })
             }
             Statement::Engine { parsed, rewritten } => {
                 let zone = self.client.settings.time_zone();
@@ -195,6 +196,14 @@ impl Core {
             }
             State::New => {
                 let (values, formats) = (std::mem::take(&mut portal.values), portal.formats.clone());
+                // A portal that is fetched from in parts is not kept.
+                let text = statement.text().filter(|_| limit == 0);
+                if let Some(answer) = text.and_then(|text| self.known(text, &values, &formats)) {
+                    self.repeat(&answer).await?;
+                    self.put_back(&name, State::Ended(answer.tag));
+                    self.deadline = None;
+                    return Ok(());
+                }
                 match self.execute(statement, &values).await? {
                     Outcome::Done { tag, rows, notice } => {
                         self.notice(notice);
@@ -203,9 +212,10 @@ impl Core {
                         self.deadline = None;
                         return Ok(());
                     }
-                    Outcome::Rows { tag, stream } => {
+                    Outcome::Rows { tag, stream, stamp } => {
+                        let recording = text.and_then(|text| self.record(text, &values, &formats, stamp));
                         let schema = prepared.fields.clone().unwrap_or_else(|| stream.schema());
-                        Box::new(Running { tag, stream, schema, formats, batch: None })
+                        Box::new(Running { tag, stream, schema, formats, batch: None, recording })
                     }
                 }
             }
@@ -217,8 +227,9 @@ impl Core {
                 State::Running(running)
             }
             false => {
-                self.complete(&running.tag, Some(sent.rows as u64));
-                State::Ended(running.tag)
+                let tag = running.tag.clone();
+                self.end(*running, sent.rows);
+                State::Ended(tag)
             }
         };
         self.put_back(&name, state);

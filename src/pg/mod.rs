@@ -11,7 +11,8 @@
 //!   connection drop it;
 //! - `split` cuts a query string into statements; `command` picks those that concern the connection (transactions,
 //!   [`Settings`], prepared statements), which `control` runs; everything else is the engine's: [`Connection`];
-//! - `simple` and `extended` are the two protocols;
+//! - `simple` and `extended` are the two protocols; `by_name` has PREPARE and EXECUTE of SQL;
+//! - `answers` keeps what was answered while it stays true;
 //! - `params` reads parameters, `encode` writes rows, `types` maps types;
 //! - [`describe_plan`] helps an engine to say what a statement is;
 //! - [`catalog`] has `pg_catalog`, its functions, and the rewriting of what clients ask of it.
@@ -21,6 +22,8 @@
 
 pub mod catalog;
 
+mod answers;
+mod by_name;
 mod cancel;
 mod command;
 mod control;
@@ -45,13 +48,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::scalar::ScalarValue;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::error::Result;
-pub use crate::statement::{Description, Outcome};
+pub use crate::statement::{Description, Outcome, Stamp};
 
 pub use self::catalog::register_pg_catalog;
 pub use self::plan::describe_plan;
@@ -62,6 +66,11 @@ pub use self::settings::{SERVER_VERSION, Settings};
 pub trait Engine: Send + Sync + 'static {
     /// Opens a session. An error ends the connection and is told to the client.
     async fn connect(&self, client: &Client) -> Result<Arc<dyn Connection>>;
+
+    /// The memory that answers may be kept in; without it none are.
+    fn memory(&self) -> Option<Arc<dyn MemoryPool>> {
+        None
+    }
 }
 
 /// Who connects.
@@ -99,7 +108,8 @@ impl Client {
 /// the work.
 #[async_trait]
 pub trait Connection: Send + Sync {
-    /// Parses one statement, without planning it. An error carries a position in `sql` where known.
+    /// Parses one statement, without planning it. What it gives is remembered for the other connections of the engine
+    /// too. An error carries a position in `sql` where known.
     fn parse(&self, sql: &str) -> Result<Parsed>;
 
     /// Plans a statement. `hints` are types that the client declared for its first parameters.
@@ -108,20 +118,25 @@ pub trait Connection: Send + Sync {
     /// Runs a statement with values for `$1`, `$2`, …
     async fn execute(&self, statement: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome>;
 
+    /// Whether an answer with this stamp, which perhaps another connection was given, is what this one would get now for a
+    /// statement of the same text, parameters and time zone.
+    fn shares(&self, _stamp: &Stamp) -> bool {
+        false
+    }
+
     /// A setting of the session has a new value (names as in [`Settings`], in lower case).
     async fn setting_changed(&self, _name: &str, _value: &str) -> Result<()> {
         Ok(())
     }
 
-    /// A transaction begins or ends. Where nothing is done here every statement commits by itself, and the client is
-    /// warned when it rolls back after a write.
-    async fn transaction(&self, _step: Transaction) -> Result<Undo> {
-        Ok(Undo::Nothing)
+    /// A transaction begins, goes a step, or ends. It is over after [`Transaction::Commit`] also if that fails.
+    async fn transaction(&self, _step: Transaction) -> Result<()> {
+        Ok(())
     }
 }
 
 /// A step of an explicit transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transaction {
     /// It begins.
     Begin,
@@ -129,15 +144,12 @@ pub enum Transaction {
     Commit,
     /// What was written is to be dropped.
     Rollback,
-}
-
-/// What a rollback takes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Undo {
-    /// Nothing: statements commit by themselves.
-    Nothing,
-    /// What the transaction wrote.
-    Writes,
+    /// What is written so far is to be remembered under this name.
+    Savepoint(String),
+    /// A savepoint is to be forgotten.
+    Release(String),
+    /// What was written since a savepoint is to be dropped.
+    RollbackTo(String),
 }
 
 /// A statement as the engine parsed it.
@@ -203,6 +215,7 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let sessions = cancel::Sessions::default();
+    let answers = answers::Answers::new(engine.memory().as_ref());
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tokio::pin!(shutdown);
@@ -220,6 +233,7 @@ pub async fn serve_with(
                     let door = startup::Door {
                         engine: Arc::clone(&engine),
                         sessions: sessions.clone(),
+                        answers: answers.clone(),
                         stopping: stopping.clone(),
                         full,
                     };

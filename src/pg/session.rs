@@ -13,6 +13,7 @@ use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStat
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::answers::{Answer, Answers, Key, Recording, Statements};
 use super::cancel::Ticket;
 use super::catalog;
 use super::command::{self, Command};
@@ -22,7 +23,7 @@ use super::extended::{Portal, Prepared};
 use super::message::{self, Frontend};
 use super::startup::Start;
 use super::wire::{Reader, Writer};
-use super::{Client, Connection, Outcome, Parsed, Settings};
+use super::{Client, Connection, Outcome, Parsed, Settings, Stamp};
 use crate::statement::split::Piece;
 
 /// A connection that is open.
@@ -38,9 +39,8 @@ pub(super) struct Core {
     pub(super) writer: Writer,
     pub(super) client: Client,
     pub(super) connection: Arc<dyn Connection>,
+    pub(super) answers: Answers,
     pub(super) transaction: TransactionStatus,
-    /// The first command of this transaction that wrote something.
-    pub(super) wrote: Option<String>,
     pub(super) prepared: HashMap<String, Arc<Prepared>>,
     pub(super) portals: HashMap<String, Portal>,
     /// When the running series of extended messages is too old.
@@ -58,8 +58,24 @@ pub(super) enum Statement {
     },
 }
 
+impl Statement {
+    /// The text, if it is the client's own and for the engine.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Statement::Engine { parsed, rewritten: false } => Some(parsed.sql()),
+            _ => None,
+        }
+    }
+}
+
 impl Session {
-    pub(super) fn new(reader: Reader, writer: Writer, start: Start, stopping: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        reader: Reader,
+        writer: Writer,
+        start: Start,
+        answers: Answers,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         let Start { client, connection, ticket } = start;
         Session {
             reader,
@@ -69,8 +85,8 @@ impl Session {
                 writer,
                 client,
                 connection,
+                answers,
                 transaction: TransactionStatus::Idle,
-                wrote: None,
                 prepared: HashMap::new(),
                 portals: HashMap::new(),
                 deadline: None,
@@ -139,13 +155,21 @@ impl Session {
     }
 
     async fn query(&mut self, sql: &str) -> Result<(), Stop> {
-        for (statement, offset) in self.core.begin_query(sql)? {
+        self.core.forget_unnamed();
+        if let Some(answer) = self.core.known(sql, &[], &Formats::default()) {
+            let deadline = self.core.arm();
+            return guard(&mut self.reader, &self.ticket, deadline, self.core.tell_again(&answer)).await;
+        }
+        let statements: Statements = self.core.begin_query(sql)?;
+        // The whole text stands for its answer where it is one statement.
+        let text = (statements.len() == 1).then_some(sql);
+        for (statement, offset) in statements.iter() {
             // Each statement of the string has the whole time.
             self.core.deadline = None;
             let deadline = self.core.arm();
             let work = async {
-                self.core.simple(&statement).await.map_err(|stop| match stop {
-                    Stop::Failed(failure) => Stop::Failed(failure.offset_by(offset)),
+                self.core.simple(statement, text).await.map_err(|stop| match stop {
+                    Stop::Failed(failure) => Stop::Failed(failure.offset_by(*offset)),
                     Stop::Gone => Stop::Gone,
                 })
             };
@@ -248,7 +272,13 @@ impl Core {
                 if limit > 0 && sent == limit {
                     return Ok(Sent { rows: sent, suspended: true });
                 }
+                let start = self.writer.buffer.len();
                 rows.write(*next, &mut self.writer.buffer)?;
+                if let Some(recording) = &mut running.recording
+                    && !recording.add(&self.writer.buffer[start..])
+                {
+                    running.recording = None;
+                }
                 *next += 1;
                 sent += 1;
                 self.writer.relieve().await?;
@@ -267,7 +297,51 @@ impl Core {
         }
     }
 
-    /// Ends a statement that gave rows.
+    /// What was answered to the same before, if it is still true.
+    pub(super) fn known(&self, sql: &str, parameters: &[ScalarValue], formats: &Formats) -> Option<Answer> {
+        if self.transaction != TransactionStatus::Idle {
+            return None;
+        }
+        let answer = self.answers.get(&self.key(sql, parameters, formats))?;
+        self.connection.shares(&answer.stamp).then_some(answer)
+    }
+
+    /// A place to keep the answer that is about to be sent.
+    pub(super) fn record(
+        &self,
+        sql: &str,
+        parameters: &[ScalarValue],
+        formats: &Formats,
+        stamp: Option<Stamp>,
+    ) -> Option<Recording> {
+        self.answers.record(self.key(sql, parameters, formats), stamp?)
+    }
+
+    fn key(&self, sql: &str, parameters: &[ScalarValue], formats: &Formats) -> Key {
+        Key {
+            sql: sql.to_owned(),
+            parameters: parameters.to_vec(),
+            formats: formats.0.clone(),
+            zone: self.client.settings.time_zone(),
+        }
+    }
+
+    /// Sends an answer that was sent before.
+    pub(super) async fn repeat(&mut self, answer: &Answer) -> Result<(), Stop> {
+        self.writer.forward(&answer.bytes).await?;
+        self.complete(&answer.tag, Some(answer.rows as u64));
+        Ok(())
+    }
+
+    /// Ends a statement that gave rows, all of which were sent.
+    pub(super) fn end(&mut self, running: Running, rows: usize) {
+        if let Some(recording) = running.recording {
+            recording.keep(&running.tag, &running.schema, rows);
+        }
+        self.complete(&running.tag, Some(rows as u64));
+    }
+
+    /// Says that a statement that gave rows has ended.
     pub(super) fn complete(&mut self, tag: &str, rows: Option<u64>) {
         let text = match (tag, rows) {
             ("INSERT", Some(n)) => format!("INSERT 0 {n}"),
@@ -287,20 +361,11 @@ impl Core {
         match statement {
             Statement::Own(command) => Ok(self.control(command).await?),
             Statement::Engine { parsed, rewritten } => {
-                let outcome = self.connection.execute(parsed, parameters).await.map_err(|e| {
+                let outcome = self.connection.execute(parsed, parameters).await;
+                Ok(outcome.map_err(|e| {
                     let failure = Failure::from(e);
                     if *rewritten { failure.without_position() } else { failure }
-                })?;
-                let wrote = match &outcome {
-                    Outcome::Done { tag, .. } => Some(tag),
-                    Outcome::Rows { tag, .. } => Some(tag).filter(|tag| *tag == "CALL"),
-                };
-                if let Some(tag) = wrote
-                    && self.transaction == TransactionStatus::Transaction
-                {
-                    self.wrote.get_or_insert_with(|| tag.clone());
-                }
-                Ok(outcome)
+                })?)
             }
         }
     }
@@ -315,6 +380,8 @@ pub(super) struct Running {
     pub(super) formats: Formats,
     /// The batch that is being sent, and its next row.
     pub(super) batch: Option<(Rows, usize)>,
+    /// Keeps the answer, from its first row on.
+    pub(super) recording: Option<Recording>,
 }
 
 /// What [`Core::send_rows`] did.

@@ -4,6 +4,7 @@ use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::response::EmptyQueryResponse;
 
 use super::Outcome;
+use super::answers::{Answer, Statements};
 use super::encode::{Formats, description};
 use super::error::{Failure, Stop};
 use super::session::{Core, Running, Statement};
@@ -12,31 +13,49 @@ use crate::statement::split::split;
 impl Core {
     /// The statements of a query string and the characters in front of each. All are parsed before the first is run,
     /// so that a typing error in the last does not leave half of them done.
-    pub(super) fn begin_query(&mut self, sql: &str) -> Result<Vec<(Statement, usize)>, Failure> {
-        // The unnamed statement and portal do not outlive a simple query.
-        self.prepared.remove("");
-        self.portals.remove("");
+    pub(super) fn begin_query(&mut self, sql: &str) -> Result<Statements, Failure> {
+        if let Some(known) = self.answers.statements(sql) {
+            return Ok(known);
+        }
         let pieces = split(sql);
         if pieces.is_empty() {
             self.writer.put(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
         }
-        pieces.iter().map(|piece| Ok((self.parse(piece)?, piece.offset))).collect()
+        let statements = pieces.iter().map(|piece| Ok((self.parse(piece)?, piece.offset)));
+        let statements = statements.collect::<Result<Statements, Failure>>()?;
+        if !statements.is_empty() {
+            self.answers.read(sql, &statements);
+        }
+        Ok(statements)
     }
 
-    /// Runs a statement and sends all that it gives.
-    pub(super) async fn simple(&mut self, statement: &Statement) -> Result<(), Stop> {
+    /// The unnamed statement and portal do not outlive a simple query.
+    pub(super) fn forget_unnamed(&mut self) {
+        self.prepared.remove("");
+        self.portals.remove("");
+    }
+
+    /// Answers a query with what was answered to it before.
+    pub(super) async fn tell_again(&mut self, answer: &Answer) -> Result<(), Stop> {
+        self.writer.put(description(Some(&answer.schema), &Formats::default()));
+        self.repeat(answer).await
+    }
+
+    /// Runs a statement and sends all that it gives. The answer may be kept for `text`.
+    pub(super) async fn simple(&mut self, statement: &Statement, text: Option<&str>) -> Result<(), Stop> {
+        let formats = Formats::default();
         match self.execute(statement, &[]).await? {
             Outcome::Done { tag, rows, notice } => {
                 self.notice(notice);
                 self.complete(&tag, rows);
             }
-            Outcome::Rows { tag, stream } => {
+            Outcome::Rows { tag, stream, stamp } => {
+                let recording = text.and_then(|text| self.record(text, &[], &formats, stamp));
                 let schema = stream.schema();
-                let formats = Formats::default();
                 self.writer.put(description(Some(&schema), &formats));
-                let mut running = Running { tag, stream, schema, formats, batch: None };
+                let mut running = Running { tag, stream, schema, formats, batch: None, recording };
                 let sent = self.send_rows(&mut running, 0).await?;
-                self.complete(&running.tag, Some(sent.rows as u64));
+                self.end(running, sent.rows);
             }
         }
         Ok(())

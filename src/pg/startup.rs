@@ -13,6 +13,7 @@ use pgwire::messages::startup::{
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::answers::Answers;
 use super::cancel::Sessions;
 use super::error::{Failure, Stop, state};
 use super::message::Body;
@@ -34,6 +35,7 @@ const GSS: u32 = 80_877_104;
 pub(super) struct Door {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) sessions: Sessions,
+    pub(super) answers: Answers,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) full: bool,
 }
@@ -50,7 +52,7 @@ pub(super) async fn welcome(socket: TcpStream, address: SocketAddr, door: Door) 
     };
     match greeted {
         Ok(Ok(Some(start))) => {
-            let session = Session::new(reader, writer, start, door.stopping);
+            let session = Session::new(reader, writer, start, door.answers, door.stopping);
             session.run().await;
         }
         Ok(Err(Stop::Failed(failure))) => {

@@ -111,6 +111,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes messages that are encoded already.
+    pub(super) async fn forward(&mut self, messages: &Bytes) -> io::Result<()> {
+        if messages.len() < WRITE_AT {
+            self.buffer.extend_from_slice(messages);
+            return self.relieve().await;
+        }
+        self.stream.write_all_buf(&mut self.buffer).await?;
+        self.stream.write_all(messages).await
+    }
+
     /// Writes everything.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         self.stream.write_all_buf(&mut self.buffer).await?;

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
 use crate::lake::provider::Files;
 use crate::lake::range::TimeRanges;
-use crate::lake::snapshot::{File, Snapshot};
+use crate::lake::snapshot::{Commit, File, Snapshot};
 use crate::lake::table::Table;
 
 /// What a rollup reads.
@@ -49,6 +49,9 @@ impl Source {
         }
     }
 }
+
+/// Commits that are looked through at once.
+const CHUNK: i64 = 256;
 
 /// Option of a rollup's table: how often its definition was replaced, and one.
 pub const DEFINITION_VERSION: &str = "toplake.definition_version";
@@ -120,6 +123,30 @@ impl Rollup {
             }
     }
 
+    /// The rollup as it was before it had folded more than `source` has; none if it has not. So it comes where a statement
+    /// of a transaction reads the rollup, and one before it has read the source.
+    async fn before(&self, now: &Snapshot, source: &Snapshot) -> Result<Option<Arc<Snapshot>>> {
+        let app = Rollup::fold_app(now);
+        if now.position(&app).is_none_or(|folded| folded <= source.version) {
+            return Ok(None);
+        }
+        let folds = |c: &Commit| c.txns.iter().any(|(of, folded)| *of == app && *folded > source.version);
+        let mut through = now.version;
+        loop {
+            let after = (through - CHUNK).max(0);
+            let commits = self.table.commits(after, through).await?;
+            let first = commits.iter().position(|c| folds(c));
+            match first {
+                Some(i) if i > 0 || after == 0 => {
+                    return self.table.snapshot_at(after + i as i64).await.map(Some);
+                }
+                // All of them have folded more, or none is left: it is further back.
+                _ if after > 0 => through = after + 1,
+                _ => return Err(Error::conflict(format!("'{}' was built meanwhile", self.table.name()))),
+            }
+        }
+    }
+
     /// The name under which a rollup's table keeps its fold position. A table that was dropped and made again is
     /// another one.
     pub fn fold_app(snapshot: &Snapshot) -> String {
@@ -135,7 +162,13 @@ impl Rollup {
     /// where its definition was replaced: whoever looks it up again finds the new one.
     pub fn pin<'a>(self: &'a Arc<Self>, pins: &'a Pins) -> BoxFuture<'a, Result<PinnedRollup>> {
         async move {
-            let snapshot = pins.snapshot(&self.table).await?;
+            let mut snapshot = pins.snapshot(&self.table).await?;
+            if let Some(source) = pins.get(self.source.table().name())
+                && let Some(before) = self.before(&snapshot, &source).await?
+            {
+                pins.replace(self.table.name(), Arc::clone(&before));
+                snapshot = before;
+            }
             if Edition::of(&snapshot) != self.edition {
                 let name = self.table.name();
                 return Err(Error::conflict(format!("the definition of '{name}' was replaced meanwhile")));
@@ -243,7 +276,8 @@ impl PinnedSource {
         let commits = self.table().commits(since, snapshot.version).await?;
         let changed = commits.iter().map(|c| c.changed(&snapshot.schema, self.time_column()));
         let dirty = changed.fold(TimeRanges::default(), |all, some| all.union(&some));
-        let tail: Vec<Arc<File>> = commits.iter().flat_map(|c| c.appended().cloned()).collect();
+        let appended = commits.iter().flat_map(|c| c.appended().cloned());
+        let tail: Vec<Arc<File>> = appended.chain(snapshot.staged.iter().cloned()).collect();
         let mut changes = Changes { dirty, tail: vec![] };
         if !tail.is_empty() {
             changes.tail.push(self.files(tail).into_plan("tail")?);

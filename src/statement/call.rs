@@ -68,6 +68,10 @@ impl Procedure {
         text
     }
 
+    fn only_reads(&self) -> bool {
+        self.name == "require_complete"
+    }
+
     fn schema(&self) -> SchemaRef {
         let fields = self.result.iter().map(|(name, t)| Field::new(*name, t.clone(), true));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -252,6 +256,9 @@ impl Session {
     /// `CALL name(…)`
     pub(super) async fn call(&self, function: &Function, parameters: &[ScalarValue]) -> Result<Outcome> {
         let call = Call::of(function)?;
+        if !call.procedure.only_reads() {
+            self.outside(&format!("CALL {}", call.procedure.name))?;
+        }
         let mut values = vec![None; call.procedure.parameters.len()];
         if let Some(query) = &call.arguments
             && let Outcome::Rows { stream, .. } = Box::pin(self.execute(query, parameters)).await?
@@ -272,6 +279,6 @@ impl Session {
         let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
         let rows = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None)?;
         let stream = rows.execute(0, self.ctx.task_ctx())?;
-        Ok(Outcome::Rows { tag: "CALL".to_owned(), stream })
+        Ok(Outcome::Rows { tag: "CALL".to_owned(), stream, stamp: None })
     }
 }

@@ -16,6 +16,8 @@
 //! | `replace` | CREATE OR REPLACE of a rollup |
 //! | `upkeep` | compact, accept_late and expire, VACUUM |
 //! | `delete` | DELETE |
+//! | `transaction` | BEGIN, COMMIT, ROLLBACK, savepoints |
+//! | `plans` | what statements mean, remembered |
 //! | [`run`] | everything else, and which is which |
 
 pub mod alter;
@@ -24,6 +26,7 @@ mod completeness;
 pub mod ddl;
 mod delete;
 pub mod parse;
+mod plans;
 mod procedures;
 mod recompute;
 mod replace;
@@ -31,8 +34,10 @@ mod replay;
 mod resume;
 pub mod run;
 pub mod split;
+mod transaction;
 mod upkeep;
 pub mod variables;
 
 pub use parse::{Parsed, Statement, parse, parse_one};
+pub use plans::Stamp;
 pub use run::{Description, Outcome, Session};

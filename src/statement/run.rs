@@ -1,6 +1,7 @@
 //! Running statements in a session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
@@ -13,11 +14,14 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 
 use super::call::Call;
 use super::parse::{Parsed, Statement, parse};
+use super::plans::{Named, Plan, Plans, Quickly, Stamp};
 use crate::catalog::events::DIVERTED;
 use crate::catalog::late;
+use crate::catalog::transaction::Transaction;
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
@@ -34,6 +38,11 @@ const TRIES: usize = 5;
 pub struct Session {
     pub(super) ctx: SessionContext,
     pub(super) warehouse: Arc<Warehouse>,
+    plans: Arc<Plans>,
+    watching: bool,
+    /// Whether settings of the engine are other than those of a new session.
+    custom: Arc<AtomicBool>,
+    pub(super) transaction: Arc<Mutex<Option<Transaction>>>,
 }
 
 /// What is known of a statement before it runs.
@@ -53,6 +62,8 @@ pub enum Outcome {
         tag: String,
         /// The rows.
         stream: SendableRecordBatchStream,
+        /// What they hang on, where the same statement can be answered in the same way without running it.
+        stamp: Option<Stamp>,
     },
     /// No rows.
     Done {
@@ -80,7 +91,14 @@ impl Outcome {
 impl Session {
     /// A session over `warehouse`; `ctx` must have been made by [`crate::session`].
     pub fn new(ctx: SessionContext, warehouse: Arc<Warehouse>) -> Self {
-        Session { ctx, warehouse }
+        Session {
+            ctx,
+            warehouse,
+            plans: Default::default(),
+            watching: false,
+            custom: Default::default(),
+            transaction: Default::default(),
+        }
     }
 
     /// The engine's context.
@@ -115,7 +133,10 @@ impl Session {
         if ddl_tag(statement).is_some() {
             return Ok(Description::default());
         }
-        let plan = self.plan(&self.ctx.state(), statement).await?;
+        let plan = match self.plans.get(&parsed.sql) {
+            Some(plan) if plan.is_current().await? => plan.logical.clone(),
+            _ => self.plan_anew(&self.ctx.state(), &parsed.sql, statement).await?.0,
+        };
         let mut parameters: Vec<Option<DataType>> = vec![];
         for (name, t) in plan.get_parameter_types()? {
             let index: usize = name.trim_start_matches('$').parse().map_err(|_| {
@@ -138,6 +159,9 @@ impl Session {
         if let Some(function) = Call::in_statement(&parsed.statement) {
             return Box::pin(self.call(function, parameters)).await;
         }
+        if let Some(what) = commits_by_itself(&parsed.statement) {
+            self.outside(what)?;
+        }
         match &parsed.statement {
             Statement::Refresh(name) => self.refresh(name).await,
             Statement::Alter(alter) => self.alter(alter).await,
@@ -146,7 +170,7 @@ impl Session {
                 EngineStatement::CreateExternalTable(create) => {
                     self.create_external(create, &parsed.sql).await
                 }
-                statement => self.query(statement, parameters).await,
+                statement => self.query(&parsed.sql, statement, parameters).await,
             },
         }
     }
@@ -190,10 +214,69 @@ impl Session {
         Ok(state.statement_to_plan(statement.clone()).await?)
     }
 
-    async fn query(&self, statement: &EngineStatement, parameters: &[ScalarValue]) -> Result<Outcome> {
+    /// Plans a statement, and keeps the plan where that is possible.
+    async fn plan_anew(
+        &self,
+        state: &SessionState,
+        sql: &str,
+        statement: &EngineStatement,
+    ) -> Result<(LogicalPlan, Option<Arc<Plan>>)> {
+        let named = Named::by(statement, &self.warehouse).await?;
+        let logical = self.plan(state, statement).await?;
+        let Some(named) = named else { return Ok((logical, None)) };
+        let plan = Plan::of(&logical, named, state)?.map(Arc::new);
+        if let Some(plan) = &plan {
+            self.plans.keep(sql, Arc::clone(plan));
+        }
+        Ok((logical, plan))
+    }
+
+    /// Has statements over leaderboards read what is known of them from a moment ago: see
+    /// [`Table::watched`](crate::lake::table::Table::watched).
+    pub fn watching(mut self) -> Self {
+        self.watching = true;
+        self
+    }
+
+    /// Whether an answer that another session was given is what this one would get for the same statement and time zone.
+    pub fn shares(&self, stamp: &Stamp) -> bool {
+        self.is_plain() && stamp.holds()
+    }
+
+    /// The answer of a statement whose rows are in memory and whose plan is known; none where there is more to do. Takes
+    /// no time to speak of.
+    pub async fn at_hand(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Option<Outcome>> {
+        if self.is_plain()
+            && let Some(known) = self.plans.get(&parsed.sql)
+            && let Some(Quickly { physical, context, stamp }) = known.quick(parameters).await?
+        {
+            let stream = datafusion::physical_plan::execute_stream(physical, context)?;
+            return Ok(Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp }));
+        }
+        Ok(None)
+    }
+
+    /// Whether it is in no transaction, and its settings are those of a new session.
+    fn is_plain(&self) -> bool {
+        self.watching && !self.custom.load(Ordering::Relaxed) && self.transaction.lock().is_none()
+    }
+
+    /// Sets the time zone.
+    pub fn set_time_zone(&self, zone: &str) {
+        let state = self.ctx.state_ref();
+        state.write().config_mut().options_mut().execution.time_zone = Some(zone.to_owned());
+        self.plans.clear();
+    }
+
+    async fn query(
+        &self,
+        sql: &str,
+        statement: &EngineStatement,
+        parameters: &[ScalarValue],
+    ) -> Result<Outcome> {
         let mut tries = 1;
-        let (plan, state, physical) = loop {
-            match self.planned(statement, parameters).await {
+        let Ready { plan, state, physical, stamp } = loop {
+            match self.planned(sql, statement, parameters).await {
                 Ok(Planned::Done(outcome)) => return Ok(outcome),
                 Ok(Planned::Query(planned)) => break *planned,
                 Err(e) if e.kind() == Kind::Conflict && tries < TRIES => tries += 1,
@@ -221,22 +304,42 @@ impl Session {
                 _ => "SELECT",
             },
         };
-        Ok(Outcome::Rows { tag: tag.to_owned(), stream })
+        Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp })
     }
 
     /// Plans a statement with pins of its own. Nothing has been read or written then, unless it is
     /// done at once.
-    async fn planned(&self, statement: &EngineStatement, parameters: &[ScalarValue]) -> Result<Planned> {
+    async fn planned(
+        &self,
+        sql: &str,
+        statement: &EngineStatement,
+        parameters: &[ScalarValue],
+    ) -> Result<Planned> {
         let mut state = self.ctx.state();
-        Pins::install(state.config_mut());
-        let mut plan = self.plan(&state, statement).await?;
+        let transaction = self.transaction.lock().clone();
+        match &transaction {
+            Some(transaction) => transaction.install(state.config_mut()),
+            None => drop(Pins::install(state.config_mut())),
+        }
+        let (mut plan, known) = match self.plans.get(sql) {
+            Some(known) => (known.logical.clone(), Some(known)),
+            None => self.plan_anew(&state, sql, statement).await?,
+        };
         if !parameters.is_empty() {
             plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
         }
         match &plan {
             // Settings change the session itself, so they run in its context.
+            LogicalPlan::Statement(
+                EngineCommand::Prepare(_) | EngineCommand::Execute(_) | EngineCommand::Deallocate(_),
+            ) => {
+                return Err(Error::not_supported("PREPARE and EXECUTE are for clients of a server")
+                    .with_hint("run the statement itself"));
+            }
             LogicalPlan::Statement(_) => {
                 self.ctx.execute_logical_plan(resetting(plan)).await?.collect().await?;
+                self.custom.store(true, Ordering::Relaxed);
+                self.plans.clear();
                 if PlannerSettings::of(&self.ctx.copied_config()).rewrite {
                     // So that rollups are known which others have made.
                     self.warehouse.list().await?;
@@ -247,6 +350,7 @@ impl Session {
                 return Err(Error::not_supported(format!("{} is not possible in a warehouse", ddl.name())));
             }
             LogicalPlan::Dml(dml) if dml.op == WriteOp::Delete => {
+                self.outside("DELETE")?;
                 return Ok(Planned::Done(self.delete(dml, &state).await?));
             }
             LogicalPlan::Dml(dml) if dml.op == WriteOp::Update => {
@@ -259,9 +363,27 @@ impl Session {
         if matches!(plan, LogicalPlan::Dml(_)) {
             plan = nullable_values(plan)?;
         }
-        prepare(&plan, &self.warehouse, &mut state).await?;
+        let prepared = prepare(&plan, &self.warehouse, &mut state).await;
+        let mut stamp = None;
+        if let Some(known) = known {
+            stamp = known.stamp(&Pins::of(state.config())).filter(|_| self.is_plain());
+            if !known.is_current().await? {
+                self.plans.forget(sql);
+                return Err(Error::conflict("what the statement names was defined anew meanwhile"));
+            }
+        }
+        prepared?;
         let physical = state.create_physical_plan(&plan).await?;
-        Ok(Planned::Query(Box::new((plan, state, physical))))
+        Ok(Planned::Query(Box::new(Ready { plan, state, physical, stamp })))
+    }
+}
+
+/// Of a statement that is not part of a transaction: what it is called.
+fn commits_by_itself(statement: &Statement) -> Option<&'static str> {
+    match statement {
+        Statement::Refresh(_) => Some("REFRESH MATERIALIZED VIEW"),
+        Statement::Alter(_) => Some("ALTER TABLE"),
+        Statement::Engine(statement) => ddl_tag(statement),
     }
 }
 
@@ -270,7 +392,15 @@ enum Planned {
     /// It is done: a setting is set, rows are deleted.
     Done(Outcome),
     /// It is ready to run.
-    Query(Box<(LogicalPlan, SessionState, Arc<dyn ExecutionPlan>)>),
+    Query(Box<Ready>),
+}
+
+/// A statement that is ready to run.
+struct Ready {
+    plan: LogicalPlan,
+    state: SessionState,
+    physical: Arc<dyn ExecutionPlan>,
+    stamp: Option<Stamp>,
 }
 
 /// The engine can reset its own settings only: ours are set to their default.

@@ -41,7 +41,7 @@ pub fn split(sql: &str) -> Vec<Piece<'_>> {
 }
 
 /// Where the tokens of a text stand; space and comments are passed over.
-pub(super) fn tokens(sql: &str) -> Vec<std::ops::Range<usize>> {
+pub fn tokens(sql: &str) -> Vec<std::ops::Range<usize>> {
     let mut lexer = Lexer { sql, at: 0 };
     let mut found = Vec::new();
     while let Some((begin, _)) = lexer.next() {

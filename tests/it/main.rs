@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod ad_clicks_pack;
+mod answers;
 mod audit;
 mod building;
 mod corruption;
@@ -34,6 +35,7 @@ mod sales_pack;
 mod sketch_rollups;
 mod slices;
 mod slt;
+mod transactions;
 mod upkeep;
 mod watermark;
 mod weather;

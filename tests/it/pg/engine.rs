@@ -133,7 +133,7 @@ impl Connection for TestConnection {
         }
         let stream = frame.execute_stream().await?;
         if !slow {
-            return Ok(Outcome::Rows { tag: tag.to_owned(), stream });
+            return Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp: None });
         }
         // The same batch again and again, a little later each time, for ever.
         let schema = stream.schema();
@@ -145,7 +145,7 @@ impl Connection for TestConnection {
             Some((Ok(batches[0].clone()), (guard, batches)))
         });
         let stream = RecordBatchStreamAdapter::new(schema, rows.boxed());
-        Ok(Outcome::Rows { tag: tag.to_owned(), stream: Box::pin(stream) })
+        Ok(Outcome::Rows { tag: tag.to_owned(), stream: Box::pin(stream), stamp: None })
     }
 }
 

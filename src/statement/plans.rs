@@ -1,0 +1,310 @@
+//! What a session's statements mean: their plans, kept as long as nothing that they name is defined anew.
+//!
+//! A plan is found by the statement's text. It is good for as long as each table, rollup and view under it has the
+//! metadata that it was planned with; what may look different each time for other reasons (system tables, files
+//! elsewhere, lists of tables) is planned each time.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::{ViewTable, source_as_provider};
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::parser::Statement as EngineStatement;
+use parking_lot::Mutex;
+use quick_cache::unsync::Cache;
+
+use crate::catalog::events::EventsTable;
+use crate::catalog::leaderboard::LeaderboardTable;
+use crate::catalog::options::ObjectKind;
+use crate::catalog::schemas::PUBLIC;
+use crate::catalog::warehouse::Warehouse;
+use crate::error::Result;
+use crate::lake::action::Metadata;
+use crate::lake::pin::Pins;
+use crate::lake::table::Table;
+use crate::rollup::table::RollupTable;
+use crate::rollup::view::Rollup;
+use crate::session::depends_on_pins_only;
+
+/// So many statements a session remembers, of so many bytes each.
+const STATEMENTS: usize = 64;
+const MAX_LENGTH: usize = 8 << 10;
+
+/// The plans of a session.
+pub(super) struct Plans(Mutex<Cache<String, Arc<Plan>>>);
+
+impl Default for Plans {
+    fn default() -> Self {
+        Plans(Mutex::new(Cache::new(STATEMENTS)))
+    }
+}
+
+impl Plans {
+    /// The plan of a statement, if it was kept.
+    pub(super) fn get(&self, sql: &str) -> Option<Arc<Plan>> {
+        self.0.lock().get(sql).cloned()
+    }
+
+    /// Keeps a plan.
+    pub(super) fn keep(&self, sql: &str, plan: Arc<Plan>) {
+        if sql.len() <= MAX_LENGTH {
+            self.0.lock().insert(sql.to_owned(), plan);
+        }
+    }
+
+    /// Forgets the plan of a statement.
+    pub(super) fn forget(&self, sql: &str) {
+        self.0.lock().remove(sql);
+    }
+
+    /// Forgets all: a setting has changed.
+    pub(super) fn clear(&self) {
+        *self.0.lock() = Cache::new(STATEMENTS);
+    }
+}
+
+/// A statement's plan before any optimisation, and what it was made from.
+pub(super) struct Plan {
+    pub(super) logical: LogicalPlan,
+    named: Named,
+    /// The rollups among it, which are also what those are that they are made from.
+    rollups: Vec<Arc<Rollup>>,
+    /// Whether its rows hang on nothing but leaderboards, and the views in between.
+    only_boards: bool,
+    quick: Option<Quick>,
+}
+
+impl Plan {
+    /// The plan of a statement that named all this before it was planned; none where it has to be planned each time.
+    pub(super) fn of(logical: &LogicalPlan, named: Named, state: &SessionState) -> Result<Option<Plan>> {
+        let commands = matches!(logical, LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Ddl(_));
+        // What was defined anew meanwhile may be in the plan or not.
+        if commands || !named.is_unchanged() {
+            return Ok(None);
+        }
+        let explained = matches!(logical, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        let mut scans = Scans { ours: true, boards: !explained, rollups: vec![] };
+        scans.look_at(logical)?;
+        if !scans.ours {
+            return Ok(None);
+        }
+        let only_boards = scans.boards && !named.names.is_empty() && depends_on_pins_only(logical)?;
+        let quick = if only_boards { Quick::of(logical, state) } else { None };
+        Ok(Some(Plan { logical: logical.clone(), named, rollups: scans.rollups, only_boards, quick }))
+    }
+
+    /// Whether everything that it names is what it was. Looks at the log of views, and at the newest known version of
+    /// the rest, which a statement that is about to run has pinned.
+    pub(super) async fn is_current(&self) -> Result<bool> {
+        for view in self.named.names.iter().filter(|n| n.is_view) {
+            view.table.update().await?;
+        }
+        Ok(self.named.is_unchanged() && self.rollups.iter().all(|rollup| rollup.is_current()))
+    }
+
+    /// What rows that are read at `pins` hang on, if nobody has to look into the store for it.
+    pub(super) fn stamp(&self, pins: &Pins) -> Option<Stamp> {
+        if !self.only_boards {
+            return None;
+        }
+        let version = |table: &Table| match pins.get(table.name()) {
+            Some(pinned) => pinned.version,
+            None => table.snapshot().version,
+        };
+        let versions = self.named.names.iter().map(|n| (Arc::clone(&n.table), version(&n.table)));
+        Some(Stamp { direct: Arc::clone(&self.named.direct), versions: versions.collect() })
+    }
+
+    /// Plans a run with values for its parameters, where that takes next to nothing. None where it does not, or what it
+    /// reads is not known without looking.
+    pub(super) async fn quick(&self, parameters: &[ScalarValue]) -> Result<Option<Quickly>> {
+        let Some(quick) = &self.quick else { return Ok(None) };
+        let fits = |(value, wanted): (&ScalarValue, &DataType)| value.data_type() == *wanted;
+        if parameters.len() != quick.parameters.len() || !parameters.iter().zip(&quick.parameters).all(fits) {
+            return Ok(None);
+        }
+        for name in &self.named.names {
+            let Some(snapshot) = name.table.watched() else { return Ok(None) };
+            quick.pins.replace(name.table.name(), snapshot);
+        }
+        if !self.named.is_unchanged() {
+            return Ok(None);
+        }
+        let mut plan = quick.plan.clone();
+        if !parameters.is_empty() {
+            plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
+        }
+        let physical = quick.state.query_planner().create_physical_plan(&plan, &quick.state).await?;
+        let stamp = self.stamp(&quick.pins);
+        Ok(Some(Quickly { physical, context: quick.state.task_ctx(), stamp }))
+    }
+}
+
+/// Of a statement that filters, sorts, cuts or projects one leaderboard: all that does not hang on its parameters. The rules
+/// that divide work among cores and move it about have nothing to do in such a plan.
+struct Quick {
+    /// The optimised plan, in which parameters stand for themselves.
+    plan: LogicalPlan,
+    /// Their types.
+    parameters: Vec<DataType>,
+    state: SessionState,
+    /// Those of `state`. A session runs one statement at a time.
+    pins: Pins,
+}
+
+/// A run that is planned.
+pub(super) struct Quickly {
+    pub(super) physical: Arc<dyn ExecutionPlan>,
+    pub(super) context: Arc<TaskContext>,
+    pub(super) stamp: Option<Stamp>,
+}
+
+impl Quick {
+    fn of(logical: &LogicalPlan, state: &SessionState) -> Option<Quick> {
+        let types = logical.get_parameter_types().ok()?;
+        let parameters = (1..=types.len()).map(|n| types.get(&format!("${n}")).cloned().flatten());
+        let parameters = parameters.collect::<Option<Vec<_>>>()?;
+        let plan = state.optimize(logical).ok()?;
+        let (mut scans, mut simple) = (0, true);
+        plan.apply_with_subqueries(|node| {
+            scans += usize::from(matches!(node, LogicalPlan::TableScan(_)));
+            simple &= matches!(
+                node,
+                LogicalPlan::Projection(_)
+                    | LogicalPlan::Filter(_)
+                    | LogicalPlan::Sort(_)
+                    | LogicalPlan::Limit(_)
+                    | LogicalPlan::SubqueryAlias(_)
+                    | LogicalPlan::TableScan(_)
+            );
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .ok()?;
+        if !simple || scans != 1 {
+            return None;
+        }
+        let mut config = state.config().clone().with_target_partitions(1);
+        let pins = Pins::install(&mut config);
+        let state = SessionStateBuilder::new_from_existing(state.clone())
+            .with_config(config)
+            .with_physical_optimizer_rules(vec![])
+            .build();
+        Some(Quick { plan, parameters, state, pins })
+    }
+}
+
+/// The versions of all that an answer was made from, where that is leaderboards and views over them: as long as it
+/// [holds](Stamp::holds), the same statement has the same answer.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    direct: Arc<[String]>,
+    versions: Arc<[(Arc<Table>, i64)]>,
+}
+
+impl Stamp {
+    /// The tables and views that the statement itself names.
+    pub fn names(&self) -> &[String] {
+        &self.direct
+    }
+
+    /// Whether these are the versions of now, as far as that is known without looking: see [`Table::watched`].
+    pub fn holds(&self) -> bool {
+        let now =
+            |(table, version): &(Arc<Table>, i64)| table.watched().is_some_and(|s| s.version == *version);
+        // All of them are asked, so that all are watched from the first time on.
+        self.versions.iter().filter(|of| !now(of)).count() == 0
+    }
+}
+
+/// What a statement names, directly or through views, and how that was defined as far as this process knew.
+#[derive(Clone)]
+pub(super) struct Named {
+    direct: Arc<[String]>,
+    names: Vec<Name>,
+}
+
+#[derive(Clone)]
+struct Name {
+    table: Arc<Table>,
+    metadata: Arc<Metadata>,
+    is_view: bool,
+}
+
+impl Named {
+    /// Looks it up in what is open; planning reads the logs, and finds out whether it is still so. None if the statement
+    /// names something that is not in the warehouse.
+    pub(super) async fn by(statement: &EngineStatement, warehouse: &Arc<Warehouse>) -> Result<Option<Named>> {
+        let (relations, _) = datafusion::sql::resolve::resolve_table_references(statement, true)?;
+        let mut open: Vec<String> = vec![];
+        for relation in relations {
+            if relation.schema().is_some_and(|schema| schema != PUBLIC) {
+                return Ok(None);
+            }
+            open.push(relation.table().to_owned());
+        }
+        let direct = open.clone().into();
+        let mut found: Vec<Name> = vec![];
+        while let Some(name) = open.pop() {
+            if found.iter().any(|n| n.table.name() == name) {
+                continue;
+            }
+            let Some(table) = warehouse.table(&name).await? else { return Ok(None) };
+            let metadata = Arc::clone(&table.snapshot().metadata);
+            let is_view = ObjectKind::of(&metadata.configuration) == ObjectKind::View;
+            if is_view {
+                open.extend(warehouse.sources(&name).await?);
+            }
+            found.push(Name { table, metadata, is_view });
+        }
+        Ok(Some(Named { direct, names: found }))
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.names.iter().all(|n| Arc::ptr_eq(&n.table.snapshot().metadata, &n.metadata))
+    }
+}
+
+/// What kinds of tables a plan reads.
+struct Scans {
+    /// None but those of the warehouse.
+    ours: bool,
+    /// None but leaderboards.
+    boards: bool,
+    rollups: Vec<Arc<Rollup>>,
+}
+
+impl Scans {
+    fn look_at(&mut self, plan: &LogicalPlan) -> Result<()> {
+        let mut views = vec![];
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let Ok(provider) = source_as_provider(&scan.source) else {
+                    self.ours = false;
+                    return Ok(TreeNodeRecursion::Stop);
+                };
+                let any = provider.as_ref() as &dyn std::any::Any;
+                if let Some(table) = any.downcast_ref::<RollupTable>() {
+                    self.boards = false;
+                    self.rollups.push(Arc::clone(table.rollup()));
+                } else if any.is::<EventsTable>() {
+                    self.boards = false;
+                } else if any.is::<ViewTable>() {
+                    views.push(provider);
+                } else if !any.is::<LeaderboardTable>() {
+                    self.ours = false;
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        for view in views {
+            if let Some(view) = (view.as_ref() as &dyn std::any::Any).downcast_ref::<ViewTable>() {
+                self.look_at(view.logical_plan())?;
+            }
+        }
+        Ok(())
+    }
+}
