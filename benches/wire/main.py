@@ -36,7 +36,7 @@ QUERIES = {
     "one row": "\\set n random(1, 1000)\nSELECT * FROM top_1000 WHERE period = 'day' AND rank = :n LIMIT 1;\n",
     # The same with a number that never comes twice: nothing that was answered before is of use.
     "one row, new": "\\set n random(1, 1000)\n\\set never random(1, 2000000000)\n"
-    "SELECT * FROM top_1000 WHERE period = 'day' AND rank = :n AND quantity <> -:never LIMIT 1;\n",
+    "SELECT * FROM top_1000 WHERE period = 'day' AND rank = :n AND quantity <> 0 - CAST(:never AS bigint) LIMIT 1;\n",
 }
 
 # Products sell unequally, over the last ten days.

@@ -84,6 +84,14 @@ impl pg::Connection for Connected {
         self.session.shares(stamp)
     }
 
+    fn part(&self, parsed: &pg::Parsed) -> pg::Part {
+        match Self::statement(parsed).map(|s| s.inserts_into()) {
+            Ok(Some(table)) => pg::Part::Inserts(table),
+            Ok(None) if Self::statement(parsed).is_ok_and(|s| s.only_reads()) => pg::Part::Reads,
+            _ => pg::Part::Alone,
+        }
+    }
+
     async fn transaction(&self, step: pg::Transaction) -> Result<()> {
         match step {
             pg::Transaction::Begin => self.session.begin(),

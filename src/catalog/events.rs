@@ -238,26 +238,30 @@ pub async fn append(events: &EventsTable, rows: SendableRecordBatchStream) -> Re
 }
 
 /// Writes rows into files for a commit that is planned on a version.
-pub(super) async fn write(
-    events: &EventsTable,
-    planned: &Snapshot,
-    mut rows: SendableRecordBatchStream,
-) -> Result<Divided> {
+async fn write(events: &EventsTable, planned: &Snapshot, rows: SendableRecordBatchStream) -> Result<Divided> {
     let mut writer = EventWriter::new(events, planned);
-    let check = TimeCheck::new(&events.options, &events.schema);
-    let written = async {
-        while let Some(batch) = rows.next().await {
-            let batch = conform(&batch?, &events.schema)?;
-            check.check(&batch)?;
-            writer.write(&batch).await?;
+    match write_into(&mut writer, events, rows).await {
+        Ok(()) => writer.finish().await,
+        Err(e) => {
+            writer.abandon().await;
+            Err(e)
         }
-        Ok(())
-    };
-    if let Err(e) = written.await {
-        writer.abandon().await;
-        return Err(e);
     }
-    writer.finish().await
+}
+
+/// Checks rows and writes them. After an error some may be written.
+pub(super) async fn write_into(
+    writer: &mut EventWriter,
+    events: &EventsTable,
+    mut rows: SendableRecordBatchStream,
+) -> Result<()> {
+    let check = TimeCheck::new(&events.options, &events.schema);
+    while let Some(batch) = rows.next().await {
+        let batch = conform(&batch?, &events.schema)?;
+        check.check(&batch)?;
+        writer.write(&batch).await?;
+    }
+    Ok(())
 }
 
 /// Commits files, and has late rows taken into their table. On an error the files are removed.

@@ -109,6 +109,11 @@ impl EventWriter {
         }
     }
 
+    /// Rows that came in time, and those that did not, as far as they are written.
+    pub fn rows(&self) -> (u64, u64) {
+        (self.in_time.rows(), self.late.as_ref().map_or(0, FileWriter::rows))
+    }
+
     /// About how many bytes the open files have.
     pub fn open_bytes(&self) -> usize {
         self.in_time.open_bytes() + self.late.as_ref().map_or(0, FileWriter::open_bytes)

@@ -8,6 +8,7 @@
 //! The log of a Delta table is the one place where a commit is made, so a transaction writes one table.
 
 use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
@@ -16,8 +17,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionConfig;
 use tokio::sync::Mutex;
 
-use super::events::{Appended, EventsTable, commit, write};
-use super::late::Divided;
+use super::events::{Appended, EventsTable, commit, write_into};
+use super::late::{Divided, EventWriter};
 use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
 use crate::lake::snapshot::{File, Snapshot};
@@ -26,24 +27,27 @@ use crate::lake::snapshot::{File, Snapshot};
 #[derive(Debug, Clone, Default)]
 pub struct Transaction(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Inner {
     pins: Pins,
     written: Mutex<Written>,
 }
 
 /// What a transaction has written.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Written {
     table: Option<Target>,
-    /// The files, statement by statement.
+    /// The file that is being written: one for many small statements, closed when somebody wants to read it.
+    open: Option<EventWriter>,
+    /// The files that are closed.
     parts: Vec<Divided>,
     /// Savepoints, and how many parts there were.
     savepoints: Vec<(String, usize)>,
+    /// A statement has failed, and may have left some of its rows in the open file.
+    failed: bool,
 }
 
 /// The table that a transaction writes.
-#[derive(Debug)]
 struct Target {
     events: EventsTable,
     /// The version that the transaction reads.
@@ -62,7 +66,7 @@ impl Transaction {
         config.options_mut().extensions.insert(self.clone());
     }
 
-    /// Writes rows, which the statements that follow see and the commit stores.
+    /// Writes rows, which the commit stores, and [`Self::flush`] shows to the statements that follow.
     pub async fn append(&self, events: &EventsTable, rows: SendableRecordBatchStream) -> Result<Appended> {
         let mut written = self.0.written.lock().await;
         let name = events.table().name();
@@ -76,14 +80,39 @@ impl Transaction {
             .with_hint("COMMIT in between, or write each table in a transaction of its own"));
         }
         let base = self.0.pins.snapshot(events.table()).await?;
-        let part = write(events, &base, rows).await?;
-        let appended = Appended { rows: part.rows(), late: part.late_rows() };
+        let mut writer = written.open.take().unwrap_or_else(|| EventWriter::new(events, &base));
         if written.table.is_none() {
             written.table = Some(Target { events: events.share(), base });
         }
-        written.parts.push(part);
-        self.show(&written);
-        Ok(appended)
+        let before = writer.rows();
+        if let Err(e) = write_into(&mut writer, events, rows).await {
+            written.failed = true;
+            writer.abandon().await;
+            return Err(e);
+        }
+        let after = writer.rows();
+        written.open = Some(writer);
+        Ok(Appended { rows: after.0 - before.0, late: after.1 - before.1 })
+    }
+
+    /// Has the statements that follow see what is written.
+    pub async fn flush(&self) -> Result<()> {
+        let mut written = self.0.written.lock().await;
+        self.close(&mut written).await
+    }
+
+    async fn close(&self, written: &mut Written) -> Result<()> {
+        if let Some(writer) = written.open.take() {
+            match writer.finish().await {
+                Ok(part) => written.parts.push(part),
+                Err(e) => {
+                    written.failed = true;
+                    return Err(e);
+                }
+            }
+            self.show(written);
+        }
+        Ok(())
     }
 
     /// Pins the table with what is written.
@@ -99,10 +128,12 @@ impl Transaction {
     }
 
     /// Remembers what is written so far.
-    pub async fn savepoint(&self, name: &str) {
+    pub async fn savepoint(&self, name: &str) -> Result<()> {
         let mut written = self.0.written.lock().await;
+        self.close(&mut written).await?;
         let parts = written.parts.len();
         written.savepoints.push((name.to_owned(), parts));
+        Ok(())
     }
 
     /// Forgets a savepoint, and those after it.
@@ -113,35 +144,54 @@ impl Transaction {
         Ok(())
     }
 
-    /// Takes back what was written since a savepoint.
+    /// Takes back what was written since a savepoint, and what has failed since.
     pub async fn rollback_to(&self, name: &str) -> Result<()> {
         let mut written = self.0.written.lock().await;
         let (place, parts) = written.find(name)?;
         written.savepoints.truncate(place + 1);
-        let undone = written.parts.split_off(parts);
+        written.failed = false;
+        let (open, undone) = (written.open.take(), written.parts.split_off(parts));
         self.show(&written);
-        for part in undone {
-            part.discard().await;
-        }
+        drop(written);
+        discard(open, undone).await;
         Ok(())
     }
 
     /// Commits what was written, in one commit. On an error nothing is stored.
     pub async fn commit(&self) -> Result<()> {
-        let written = std::mem::take(&mut *self.0.written.lock().await);
-        let Some(target) = written.table else { return Ok(()) };
+        let mut written = self.0.written.lock().await;
+        let closed = self.close(&mut written).await;
+        let written = std::mem::take(&mut *written);
+        let Some(target) = &written.table else { return Ok(()) };
         let name = target.events.table().name().to_owned();
-        commit(&target.events, &target.base, written.parts)
-            .await
-            .map_err(|e| e.context(format!("table '{name}'")))
+        let whole = closed.and(match written.failed {
+            true => {
+                Err(Error::conflict("a statement of the transaction has failed, so nothing of it is stored"))
+            }
+            false => Ok(()),
+        });
+        if let Err(e) = whole {
+            discard(None, written.parts).await;
+            return Err(e.context(format!("table '{name}'")));
+        }
+        let done = commit(&target.events, &target.base, written.parts).await;
+        done.map_err(|e| e.context(format!("table '{name}'")))
     }
 
     /// Takes back what was written.
     pub async fn rollback(&self) {
         let written = std::mem::take(&mut *self.0.written.lock().await);
-        for part in written.parts {
-            part.discard().await;
-        }
+        discard(written.open, written.parts).await;
+    }
+}
+
+/// Removes files that no commit names.
+async fn discard(open: Option<EventWriter>, parts: Vec<Divided>) {
+    if let Some(writer) = open {
+        writer.abandon().await;
+    }
+    for part in parts {
+        part.discard().await;
     }
 }
 
@@ -157,18 +207,20 @@ impl Written {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let parts = std::mem::take(&mut self.written.get_mut().parts);
-        if parts.is_empty() {
+        let Written { open, parts, .. } = std::mem::take(self.written.get_mut());
+        if open.is_none() && parts.is_empty() {
             return;
         }
         // Without a runtime the files stay, and vacuum removes them.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                for part in parts {
-                    part.discard().await;
-                }
-            });
+            runtime.spawn(discard(open, parts));
         }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").field("pins", &self.pins).finish_non_exhaustive()
     }
 }
 

@@ -11,6 +11,7 @@
 //!   connection drop it;
 //! - `split` cuts a query string into statements; `command` picks those that concern the connection (transactions,
 //!   [`Settings`], prepared statements), which `control` runs; everything else is the engine's: [`Connection`];
+//! - `series` has INSERTs that are sent together make one commit;
 //! - `simple` and `extended` are the two protocols; `by_name` has PREPARE and EXECUTE of SQL;
 //! - `answers` keeps what was answered while it stays true;
 //! - `params` reads parameters, `encode` writes rows, `types` maps types;
@@ -33,6 +34,7 @@ mod extended;
 mod message;
 mod params;
 mod plan;
+mod series;
 mod session;
 mod settings;
 mod simple;
@@ -129,13 +131,29 @@ pub trait Connection: Send + Sync {
         Ok(())
     }
 
+    /// What a statement is to a transaction.
+    fn part(&self, _statement: &Parsed) -> Part {
+        Part::Alone
+    }
+
     /// A transaction begins, goes a step, or ends. It is over after [`Transaction::Commit`] also if that fails.
     async fn transaction(&self, _step: Transaction) -> Result<()> {
         Ok(())
     }
 }
 
-/// A step of an explicit transaction.
+/// What a statement is to a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// It reads.
+    Reads,
+    /// It adds rows to this table.
+    Inserts(String),
+    /// It commits by itself, or is not part of any transaction.
+    Alone,
+}
+
+/// A step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transaction {
     /// It begins.

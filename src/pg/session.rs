@@ -21,6 +21,7 @@ use super::encode::{Formats, Rows, Style};
 use super::error::{Failure, Severity, Stop, state};
 use super::extended::{Portal, Prepared};
 use super::message::{self, Frontend};
+use super::series::Series;
 use super::startup::Start;
 use super::wire::{Reader, Writer};
 use super::{Client, Connection, Outcome, Parsed, Settings, Stamp};
@@ -41,6 +42,7 @@ pub(super) struct Core {
     pub(super) connection: Arc<dyn Connection>,
     pub(super) answers: Answers,
     pub(super) transaction: TransactionStatus,
+    pub(super) series: Series,
     pub(super) prepared: HashMap<String, Arc<Prepared>>,
     pub(super) portals: HashMap<String, Portal>,
     /// When the running series of extended messages is too old.
@@ -87,6 +89,7 @@ impl Session {
                 connection,
                 answers,
                 transaction: TransactionStatus::Idle,
+                series: Series::default(),
                 prepared: HashMap::new(),
                 portals: HashMap::new(),
                 deadline: None,
@@ -127,13 +130,16 @@ impl Session {
                 Frontend::Terminate => return Ok(()),
                 Frontend::Sync => {
                     skipping = false;
+                    if let Err(stop) = self.end_series().await {
+                        self.core.fail(stop).await?;
+                    }
                     self.core.sync();
                     continue;
                 }
                 _ if skipping => continue,
                 Frontend::Query(sql) => {
                     if let Err(stop) = self.query(&sql).await {
-                        self.core.fail(stop)?;
+                        self.core.fail(stop).await?;
                     }
                     self.core.deadline = None;
                     self.core.ready();
@@ -145,8 +151,10 @@ impl Session {
                     return Err(Failure::protocol(format!("unexpected message type {kind}")).into());
                 }
                 extended => {
+                    // The whole pipeline is a series, unless it is known to have one statement.
+                    self.core.series.last = self.reader.has_frame() && self.reader.peek()[0] == b'S';
                     if let Err(stop) = self.extended(extended).await {
-                        self.core.fail(stop)?;
+                        self.core.fail(stop).await?;
                         skipping = true;
                     }
                 }
@@ -163,6 +171,7 @@ impl Session {
         let statements: Statements = self.core.begin_query(sql)?;
         // The whole text stands for its answer where it is one statement.
         let text = (statements.len() == 1).then_some(sql);
+        self.core.series.last = statements.len() == 1;
         for (statement, offset) in statements.iter() {
             // Each statement of the string has the whole time.
             self.core.deadline = None;
@@ -175,7 +184,17 @@ impl Session {
             };
             guard(&mut self.reader, &self.ticket, deadline, work).await?;
         }
-        Ok(())
+        self.end_series().await
+    }
+
+    /// Commits what was sent together, before anybody is told that it is done.
+    async fn end_series(&mut self) -> Result<(), Stop> {
+        if !self.core.series.is_open() {
+            return Ok(());
+        }
+        let deadline = self.core.arm();
+        let work = async { Ok(self.core.end_series(true).await?) };
+        guard(&mut self.reader, &self.ticket, deadline, work).await
     }
 
     async fn extended(&mut self, message: Frontend) -> Result<(), Stop> {
@@ -216,8 +235,10 @@ impl Core {
     }
 
     /// Tells of an error; gives it back when the connection ends with it.
-    fn fail(&mut self, stop: Stop) -> Result<(), Stop> {
+    async fn fail(&mut self, stop: Stop) -> Result<(), Stop> {
         self.deadline = None;
+        // Nothing fails in dropping what was not stored.
+        let _ = self.end_series(false).await;
         match stop {
             Stop::Failed(failure) if failure.severity != Severity::Fatal => {
                 self.transaction = self.transaction.to_error_state();
@@ -358,6 +379,7 @@ impl Core {
         parameters: &[ScalarValue],
     ) -> Result<Outcome, Stop> {
         self.check_transaction(statement)?;
+        self.enter_series(statement).await?;
         match statement {
             Statement::Own(command) => Ok(self.control(command).await?),
             Statement::Engine { parsed, rewritten } => {

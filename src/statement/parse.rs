@@ -1,7 +1,9 @@
 //! Parsing: a small parser of ours in front of DataFusion's, for what that one does not know.
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as EngineStatement};
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
+use datafusion::sql::sqlparser::ast::{
+    Ident, ObjectName, ObjectNamePart, Statement as SqlStatement, TableObject,
+};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
 use super::alter::AlterTable;
@@ -28,6 +30,38 @@ pub struct Parsed {
     pub offset: usize,
     /// What it is.
     pub statement: Statement,
+}
+
+impl Parsed {
+    /// The table that an INSERT adds rows to.
+    pub fn inserts_into(&self) -> Option<String> {
+        match self.sql_statement()? {
+            SqlStatement::Insert(insert) => match &insert.table {
+                TableObject::TableName(name) => object_name(name).ok(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether it is a query, or asks about one.
+    pub fn only_reads(&self) -> bool {
+        use SqlStatement::{Explain, ExplainTable, Query, ShowVariable};
+        matches!(
+            self.sql_statement(),
+            Some(Query(_) | Explain { .. } | ExplainTable { .. } | ShowVariable { .. })
+        ) || matches!(&self.statement, Statement::Engine(s) if matches!(s.as_ref(), EngineStatement::Explain(_)))
+    }
+
+    fn sql_statement(&self) -> Option<&SqlStatement> {
+        match &self.statement {
+            Statement::Engine(statement) => match statement.as_ref() {
+                EngineStatement::Statement(sql) => Some(sql),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 /// Cuts a text into statements and parses each.

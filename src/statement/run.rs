@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, SetVariable, Statement as EngineCommand, WriteOp};
@@ -360,6 +360,11 @@ impl Session {
             }
             _ => {}
         }
+        if let Some(transaction) = &transaction
+            && reads_tables(&plan)?
+        {
+            transaction.flush().await?;
+        }
         if matches!(plan, LogicalPlan::Dml(_)) {
             plan = nullable_values(plan)?;
         }
@@ -429,6 +434,16 @@ fn nullable_values(plan: LogicalPlan) -> Result<LogicalPlan> {
         other => Ok(Transformed::yes(other.recompute_schema()?)),
     })?;
     Ok(changed.data)
+}
+
+/// Whether a plan reads tables, other than the one that it writes.
+fn reads_tables(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |= matches!(node, LogicalPlan::TableScan(_));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// The number that a writing plan gives.

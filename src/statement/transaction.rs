@@ -28,8 +28,7 @@ impl Session {
 
     /// Remembers what is written so far.
     pub async fn savepoint(&self, name: &str) -> Result<()> {
-        self.current()?.savepoint(name).await;
-        Ok(())
+        self.current()?.savepoint(name).await
     }
 
     /// Forgets a savepoint.

@@ -4,6 +4,7 @@
 mod engine;
 mod extended;
 mod psql;
+mod series;
 mod simple;
 mod values;
 
