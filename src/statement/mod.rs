@@ -17,14 +17,18 @@
 //! | `upkeep` | compact, accept_late and expire, VACUUM |
 //! | `delete` | DELETE |
 //! | `transaction` | BEGIN, COMMIT, ROLLBACK, savepoints |
+//! | `at_hand` | statements whose answer is in memory |
 //! | `plans` | what statements mean, remembered |
+//! | `literals` | statements that differ in a value only |
 //! | [`run`] | everything else, and which is which |
 
 pub mod alter;
+mod at_hand;
 mod call;
 mod completeness;
 pub mod ddl;
 mod delete;
+mod literals;
 pub mod parse;
 mod plans;
 mod procedures;

@@ -35,35 +35,66 @@ const STATEMENTS: usize = 64;
 const MAX_LENGTH: usize = 8 << 10;
 
 /// The plans of a session.
-pub(super) struct Plans(Mutex<Cache<String, Arc<Plan>>>);
+pub(super) struct Plans {
+    kept: Mutex<Cache<String, Arc<Plan>>>,
+    /// Texts of statements without their values.
+    templates: Mutex<Cache<String, Template>>,
+}
+
+/// What is known of a statement without its values.
+#[derive(Clone)]
+pub(super) enum Template {
+    /// It came once: not worth a plan of its own.
+    Once,
+    /// It has no plan that would be of use.
+    Useless,
+    /// Its plan.
+    Plan(Arc<Plan>),
+}
 
 impl Default for Plans {
     fn default() -> Self {
-        Plans(Mutex::new(Cache::new(STATEMENTS)))
+        Plans { kept: Mutex::new(Cache::new(STATEMENTS)), templates: Mutex::new(Cache::new(STATEMENTS)) }
     }
 }
 
 impl Plans {
     /// The plan of a statement, if it was kept.
     pub(super) fn get(&self, sql: &str) -> Option<Arc<Plan>> {
-        self.0.lock().get(sql).cloned()
+        self.kept.lock().get(sql).cloned()
     }
 
     /// Keeps a plan.
     pub(super) fn keep(&self, sql: &str, plan: Arc<Plan>) {
         if sql.len() <= MAX_LENGTH {
-            self.0.lock().insert(sql.to_owned(), plan);
+            self.kept.lock().insert(sql.to_owned(), plan);
         }
     }
 
     /// Forgets the plan of a statement.
     pub(super) fn forget(&self, sql: &str) {
-        self.0.lock().remove(sql);
+        self.kept.lock().remove(sql);
+    }
+
+    /// What is known of a statement without its values; the first time, that it came.
+    pub(super) fn template(&self, sql: &str) -> Option<Template> {
+        let mut templates = self.templates.lock();
+        let known = templates.get(sql).cloned();
+        if known.is_none() {
+            templates.insert(sql.to_owned(), Template::Once);
+        }
+        known
+    }
+
+    /// Remembers what is known of it.
+    pub(super) fn learn(&self, sql: &str, template: Template) {
+        self.templates.lock().insert(sql.to_owned(), template);
     }
 
     /// Forgets all: a setting has changed.
     pub(super) fn clear(&self) {
-        *self.0.lock() = Cache::new(STATEMENTS);
+        *self.kept.lock() = Cache::new(STATEMENTS);
+        *self.templates.lock() = Cache::new(STATEMENTS);
     }
 }
 
@@ -117,6 +148,12 @@ impl Plan {
         };
         let versions = self.named.names.iter().map(|n| (Arc::clone(&n.table), version(&n.table)));
         Some(Stamp { direct: Arc::clone(&self.named.direct), versions: versions.collect() })
+    }
+
+    /// The types of its parameters, if [`Self::quick`] may be of use, and what it gives is not named after one.
+    pub(super) fn lifted(&self) -> Option<&[DataType]> {
+        let named = self.logical.schema().fields().iter().any(|field| field.name().contains('$'));
+        self.quick.as_ref().filter(|_| !named).map(|quick| quick.parameters.as_slice())
     }
 
     /// Plans a run with values for its parameters, where that takes next to nothing. None where it does not, or what it

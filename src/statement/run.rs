@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 use super::call::Call;
 use super::parse::{Parsed, Statement, parse};
-use super::plans::{Named, Plan, Plans, Quickly, Stamp};
+use super::plans::{Named, Plan, Plans, Stamp};
 use crate::catalog::events::DIVERTED;
 use crate::catalog::late;
 use crate::catalog::transaction::Transaction;
@@ -38,10 +38,10 @@ const TRIES: usize = 5;
 pub struct Session {
     pub(super) ctx: SessionContext,
     pub(super) warehouse: Arc<Warehouse>,
-    plans: Arc<Plans>,
-    watching: bool,
+    pub(super) plans: Arc<Plans>,
+    pub(super) watching: bool,
     /// Whether settings of the engine are other than those of a new session.
-    custom: Arc<AtomicBool>,
+    pub(super) custom: Arc<AtomicBool>,
     pub(super) transaction: Arc<Mutex<Option<Transaction>>>,
 }
 
@@ -215,7 +215,7 @@ impl Session {
     }
 
     /// Plans a statement, and keeps the plan where that is possible.
-    async fn plan_anew(
+    pub(super) async fn plan_anew(
         &self,
         state: &SessionState,
         sql: &str,
@@ -229,36 +229,6 @@ impl Session {
             self.plans.keep(sql, Arc::clone(plan));
         }
         Ok((logical, plan))
-    }
-
-    /// Has statements over leaderboards read what is known of them from a moment ago: see
-    /// [`Table::watched`](crate::lake::table::Table::watched).
-    pub fn watching(mut self) -> Self {
-        self.watching = true;
-        self
-    }
-
-    /// Whether an answer that another session was given is what this one would get for the same statement and time zone.
-    pub fn shares(&self, stamp: &Stamp) -> bool {
-        self.is_plain() && stamp.holds()
-    }
-
-    /// The answer of a statement whose rows are in memory and whose plan is known; none where there is more to do. Takes
-    /// no time to speak of.
-    pub async fn at_hand(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Option<Outcome>> {
-        if self.is_plain()
-            && let Some(known) = self.plans.get(&parsed.sql)
-            && let Some(Quickly { physical, context, stamp }) = known.quick(parameters).await?
-        {
-            let stream = datafusion::physical_plan::execute_stream(physical, context)?;
-            return Ok(Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp }));
-        }
-        Ok(None)
-    }
-
-    /// Whether it is in no transaction, and its settings are those of a new session.
-    fn is_plain(&self) -> bool {
-        self.watching && !self.custom.load(Ordering::Relaxed) && self.transaction.lock().is_none()
     }
 
     /// Sets the time zone.

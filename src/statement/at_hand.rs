@@ -1,0 +1,84 @@
+//! Statements whose answer is in memory: leaderboards, for the sessions of a server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::common::ScalarValue;
+use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+
+use super::literals::Lifted;
+use super::parse::{Parsed, Statement, parse_one};
+use super::plans::{Plan, Quickly, Stamp, Template};
+use super::run::{Outcome, Session};
+use crate::error::Result;
+
+impl Session {
+    /// Has statements over leaderboards read what is known of them from a moment ago: see
+    /// [`Table::watched`](crate::lake::table::Table::watched).
+    pub fn watching(mut self) -> Self {
+        self.watching = true;
+        self
+    }
+
+    /// Whether an answer that another session was given is what this one would get for the same statement and time zone.
+    pub fn shares(&self, stamp: &Stamp) -> bool {
+        self.is_plain() && stamp.holds()
+    }
+
+    /// The answer of a statement whose rows are in memory and whose plan is known, perhaps with other values; none where
+    /// there is more to do. Takes no time to speak of.
+    pub async fn at_hand(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Option<Outcome>> {
+        if !self.is_plain() {
+            return Ok(None);
+        }
+        let quick = match self.plans.get(&parsed.sql) {
+            Some(plan) => plan.quick(parameters).await?,
+            None if parameters.is_empty() => self.with_other_values(&parsed.sql).await?,
+            None => None,
+        };
+        let Some(Quickly { physical, context, stamp }) = quick else { return Ok(None) };
+        let stream = datafusion::physical_plan::execute_stream(physical, context)?;
+        Ok(Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp }))
+    }
+
+    /// Plans a statement by the plan of those that differ from it in values only.
+    async fn with_other_values(&self, sql: &str) -> Result<Option<Quickly>> {
+        let Some(lifted) = Lifted::of(sql) else { return Ok(None) };
+        match self.plans.template(&lifted.sql) {
+            None | Some(Template::Useless) => Ok(None),
+            Some(Template::Plan(plan)) => {
+                let Some(values) = plan.lifted().and_then(|types| lifted.values(types)) else {
+                    return Ok(None);
+                };
+                let quick = plan.quick(&values).await?;
+                if quick.is_none() {
+                    // What it names may have been defined anew.
+                    self.plans.learn(&lifted.sql, Template::Once);
+                }
+                Ok(quick)
+            }
+            Some(Template::Once) => {
+                let plan = self.template(&lifted.sql).await;
+                let useful = plan.filter(|plan| plan.lifted().is_some());
+                self.plans.learn(&lifted.sql, useful.map_or(Template::Useless, Template::Plan));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The plan of a statement without its values. What it has to say against it, the statement with its values will.
+    async fn template(&self, sql: &str) -> Option<Arc<Plan>> {
+        let Statement::Engine(statement) = parse_one(sql).ok()? else { return None };
+        let is_query = matches!(statement.as_ref(), EngineStatement::Statement(s) if matches!(s.as_ref(), SqlStatement::Query(_)));
+        if !is_query {
+            return None;
+        }
+        self.plan_anew(&self.ctx.state(), sql, &statement).await.ok()?.1
+    }
+
+    /// Whether it is in no transaction, and its settings are those of a new session.
+    pub(super) fn is_plain(&self) -> bool {
+        self.watching && !self.custom.load(Ordering::Relaxed) && self.transaction.lock().is_none()
+    }
+}
