@@ -38,6 +38,10 @@ impl pg::Engine for Front {
         let ctx = self.engine.context();
         pg::register_pg_catalog(&ctx, CATALOG, client)?;
         let session = Session::new(ctx, Arc::clone(self.engine.warehouse())).watching();
+        let session = match &self.workers {
+            Some(workers) => session.on(workers.lanes()),
+            None => session,
+        };
         Ok(Arc::new(Connected { session, workers: self.workers.clone() }))
     }
 
@@ -77,7 +81,9 @@ impl pg::Connection for Connected {
         let Some(workers) = &self.workers else { return self.session.execute(statement, parameters).await };
         let (session, statement) = (self.session.clone(), Arc::clone(statement));
         let parameters = parameters.to_vec();
-        workers.run(async move { session.execute(&statement, &parameters).await }).await
+        // What is no query may be a fold, a compaction, a recompute.
+        let big = !statement.only_reads() && statement.inserts_into().is_none();
+        workers.run(big, async move { session.execute(&statement, &parameters).await }).await
     }
 
     fn shares(&self, stamp: &pg::Stamp) -> bool {

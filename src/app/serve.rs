@@ -108,10 +108,10 @@ pub(super) async fn serve(
     }
     let stopping = stopping();
     let workers = Workers::start()?;
-    let background = workers.handle().spawn(jobs::run(all, stopping.clone()));
+    let background = workers.background().spawn(jobs::run(all, stopping.clone()));
     let mut consuming = JoinSet::new();
     for options in pipelines {
-        consuming.spawn_on(consume(engine.clone(), options, stopping.clone()), workers.handle());
+        consuming.spawn_on(consume(engine.clone(), options, stopping.clone()), workers.background());
     }
     let mut asked = stopping;
     let shutdown = async move { drop(asked.wait_for(|stop| *stop).await) };

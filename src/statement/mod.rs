@@ -18,6 +18,7 @@
 //! | `delete` | DELETE |
 //! | `transaction` | BEGIN, COMMIT, ROLLBACK, savepoints |
 //! | `at_hand` | statements whose answer is in memory |
+//! | `lanes` | where the rows of a query are made |
 //! | `plans` | what statements mean, remembered |
 //! | `literals` | statements that differ in a value only |
 //! | [`run`] | everything else, and which is which |
@@ -28,6 +29,7 @@ mod call;
 mod completeness;
 pub mod ddl;
 mod delete;
+mod lanes;
 mod literals;
 pub mod parse;
 mod plans;
@@ -42,6 +44,7 @@ mod transaction;
 mod upkeep;
 pub mod variables;
 
+pub use lanes::Lanes;
 pub use parse::{Parsed, Statement, parse, parse_one};
 pub use plans::Stamp;
 pub use run::{Description, Outcome, Session};

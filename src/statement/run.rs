@@ -17,6 +17,7 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::call::Call;
+use super::lanes::Lanes;
 use super::parse::{Parsed, Statement, parse};
 use super::plans::{Named, Plan, Plans, Stamp};
 use crate::catalog::events::DIVERTED;
@@ -40,6 +41,7 @@ pub struct Session {
     pub(super) warehouse: Arc<Warehouse>,
     pub(super) plans: Arc<Plans>,
     pub(super) watching: bool,
+    pub(super) lanes: Option<Lanes>,
     /// Whether settings of the engine are other than those of a new session.
     pub(super) custom: Arc<AtomicBool>,
     pub(super) transaction: Arc<Mutex<Option<Transaction>>>,
@@ -96,6 +98,7 @@ impl Session {
             warehouse,
             plans: Default::default(),
             watching: false,
+            lanes: None,
             custom: Default::default(),
             transaction: Default::default(),
         }
@@ -253,7 +256,13 @@ impl Session {
                 Err(e) => return Err(e),
             }
         };
-        let stream = datafusion::physical_plan::execute_stream(Arc::clone(&physical), state.task_ctx())?;
+        let stream = match &plan {
+            // Whoever runs this waits for all of it.
+            LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
+                datafusion::physical_plan::execute_stream(Arc::clone(&physical), state.task_ctx())?
+            }
+            _ => self.rows(Arc::clone(&physical), state.task_ctx())?,
+        };
         if let LogicalPlan::Dml(DmlStatement { op, table_name, .. }) = &plan {
             let (tag, rows) = (dml_tag(op).to_owned(), Some(count(stream).await?));
             let diverted =

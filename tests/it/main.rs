@@ -17,6 +17,7 @@ mod harness;
 mod ingest;
 mod kafka;
 mod lake;
+mod lanes;
 mod late;
 mod ledger;
 mod long_log;
