@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::security::{TlsOptions, UserEntry};
 use crate::error::{Error, Result};
 use crate::ingest::kafka::options::Options;
 
@@ -21,6 +22,10 @@ pub(super) struct Config {
     pub(super) upkeep_every: Option<f64>,
     /// Seconds between retention and vacuum.
     pub(super) retention_every: Option<f64>,
+    /// Encryption.
+    pub(super) tls: TlsOptions,
+    /// Who may connect.
+    pub(super) users: Vec<UserEntry>,
     /// What the server consumes.
     pub(super) ingest: Vec<Options>,
 }

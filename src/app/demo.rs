@@ -9,11 +9,13 @@ use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::Mutex;
 
+use super::security;
 use super::serve::{self, Server};
 use crate::catalog::warehouse::Object;
 use crate::demo::feed::Feed;
 use crate::error::{Error, Result};
 use crate::jobs::Job;
+use crate::pg::Users;
 use crate::session;
 use crate::statement::Session;
 
@@ -44,6 +46,7 @@ pub struct Arguments {
 
 /// Makes what is missing, then serves.
 pub(super) async fn run(arguments: Arguments) -> Result<()> {
+    let options = security::options(arguments.server.listen(), &Default::default(), Users::default())?;
     let engine = session::open(&arguments.warehouse).await?;
     let listener = serve::listen(&arguments.server).await?;
     let sql = Session::new(engine.context(), Arc::clone(engine.warehouse()));
@@ -67,7 +70,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     );
     println!("Ctrl-C stops it; started again it carries on.");
     let live = live(Arc::new(Mutex::new(feed)), arguments.rate);
-    serve::serve(engine, listener, &arguments.server, vec![live], vec![]).await
+    serve::serve(engine, listener, &arguments.server, options, vec![live], vec![]).await
 }
 
 /// The events of the past: all of them at the first start, those of the time it was off at a later one.

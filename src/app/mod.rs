@@ -7,10 +7,12 @@ mod ingest;
 mod kafka;
 mod offsets;
 mod refresh;
+mod security;
 mod serve;
 mod signal;
 mod sql;
 mod upkeep;
+mod user;
 mod workers;
 
 use std::io::IsTerminal;
@@ -46,6 +48,8 @@ pub enum Command {
     /// Where the streams into tables stand
     #[command(subcommand)]
     Offsets(offsets::Offsets),
+    /// Print the entry of a server's configuration that lets a user in; asks for the password
+    User(user::Arguments),
 }
 
 /// Runs a command line to its end.
@@ -57,6 +61,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Serve(arguments) => serve::run(arguments).await,
         Command::Ingest(source) => ingest::run(source).await,
         Command::Offsets(what) => offsets::run(what).await,
+        Command::User(arguments) => user::run(&arguments),
     }
 }
 

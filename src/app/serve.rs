@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::config::Config;
 use super::front::Front;
+use super::security::{self, TlsOptions};
 use super::signal::stopping;
 use super::workers::Workers;
 use super::{refresh, upkeep};
@@ -25,11 +26,13 @@ pub struct Arguments {
     /// Where the warehouse lies: ./dir, file:///dir or s3://bucket/prefix
     #[arg(long, env = "TOPLAKE_WAREHOUSE", value_name = "URL")]
     warehouse: Option<String>,
-    /// A file that says the same, and what to consume from Kafka: [[ingest]]
+    /// A file that says the same, who may connect: [[users]], and what to consume from Kafka: [[ingest]]
     #[arg(long, env = "TOPLAKE_CONFIG", value_name = "toplake.toml")]
     config: Option<String>,
     #[command(flatten)]
-    pub(super) server: Server,
+    tls: TlsOptions,
+    #[command(flatten)]
+    server: Server,
 }
 
 /// What a server listens on and how often it refreshes.
@@ -60,7 +63,8 @@ impl Server {
         }
     }
 
-    fn listen(&self) -> SocketAddr {
+    /// Where it listens.
+    pub(super) fn listen(&self) -> SocketAddr {
         self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7432)))
     }
 }
@@ -72,19 +76,17 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
             .with_hint("give --warehouse, TOPLAKE_WAREHOUSE, or warehouse in --config")
     })?;
     let server = arguments.server.or(&config);
+    let users = security::users(&config.users)?;
+    let options = security::options(server.listen(), &arguments.tls.or(&config.tls), users)?;
     let engine = session::open(&warehouse).await?;
     let listener = listen(&server).await?;
     println!("toplake serves {warehouse} on {}", listener.local_addr()?);
-    serve(engine, listener, &server, vec![], config.ingest).await
+    serve(engine, listener, &server, options, vec![], config.ingest).await
 }
 
 /// Opens the port.
 pub(super) async fn listen(server: &Server) -> Result<TcpListener> {
     let address = server.listen();
-    if !address.ip().is_loopback() {
-        return Err(Error::invalid_input(format!("cannot listen on {address}: there are no passwords yet"))
-            .with_hint("listen on a loopback address, and reach it through an SSH tunnel"));
-    }
     TcpListener::bind(address).await.map_err(|e| Error::storage(format!("cannot listen on {address}: {e}")))
 }
 
@@ -93,6 +95,7 @@ pub(super) async fn serve(
     engine: Engine,
     listener: TcpListener,
     server: &Server,
+    options: pg::Options,
     more: Vec<Job>,
     pipelines: Vec<Options>,
 ) -> Result<()> {
@@ -115,7 +118,8 @@ pub(super) async fn serve(
     }
     let mut asked = stopping;
     let shutdown = async move { drop(asked.wait_for(|stop| *stop).await) };
-    pg::serve(listener, Front::with_workers(engine, workers.clone()), shutdown).await?;
+    let front = Front::with_workers(engine, workers.clone());
+    pg::serve_with(listener, front, options, shutdown).await?;
     while consuming.join_next().await.is_some() {}
     background.abort();
     Ok(())

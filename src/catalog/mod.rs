@@ -23,6 +23,7 @@
 //! | [`transaction`] | what a session has written and not committed |
 //! | [`watermark`] | the function of that name |
 //! | [`options`] | `WITH (…)` |
+//! | [`privileges`] | roles, and who may do what with a table |
 
 pub mod audit;
 pub mod dead_letters;
@@ -36,6 +37,7 @@ pub mod offsets;
 pub mod options;
 pub mod outbox;
 pub mod pipelines;
+pub mod privileges;
 pub mod recent_keys;
 mod replayed;
 pub mod rollups;

@@ -6,7 +6,8 @@
 //!
 //! - [`serve`] accepts it, and drains all connections at the server's end;
 //! - `wire` reads frames and writes messages, `message` decodes what a client sends, `error` says what went wrong;
-//! - `startup` greets it, and takes cancel requests (`cancel` knows the running sessions);
+//! - `startup` greets it, and takes cancel requests (`cancel` knows the running sessions); [`Tls`] encrypts it, and
+//!   [`Users`] finds out who it is, by `scram`;
 //! - `session` waits for messages and guards the work for each: a cancel request, `statement_timeout` and a closed
 //!   connection drop it;
 //! - `split` cuts a query string into statements; `command` picks those that concern the connection (transactions,
@@ -34,12 +35,15 @@ mod extended;
 mod message;
 mod params;
 mod plan;
+mod scram;
 mod series;
 mod session;
 mod settings;
 mod simple;
 mod startup;
+mod tls;
 mod types;
+mod users;
 mod wire;
 
 use std::any::Any;
@@ -56,12 +60,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::catalog::privileges::Role;
 use crate::error::Result;
 pub use crate::statement::{Description, Outcome, Stamp};
 
 pub use self::catalog::register_pg_catalog;
 pub use self::plan::describe_plan;
+pub use self::scram::Verifier;
 pub use self::settings::{SERVER_VERSION, Settings};
+pub use self::tls::Tls;
+pub use self::users::{User, Users};
 
 /// What the front end needs of the engine: a [`Connection`] for each client.
 #[async_trait]
@@ -78,8 +86,12 @@ pub trait Engine: Send + Sync + 'static {
 /// Who connects.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The user that the client says it is.
+    /// The user that the client says it is, and has proved to be where users are configured.
     pub user: String,
+    /// What the user may do.
+    pub role: Role,
+    /// Everybody who may connect.
+    pub users: Arc<Users>,
     /// The database that it asks for.
     pub database: String,
     /// The session's PostgreSQL settings, shared with its functions and catalog tables.
@@ -93,10 +105,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client in this process, with the settings of a new session.
+    /// A client in this process, which may do everything, with the settings of a new session.
     pub fn local(user: &str, database: &str) -> Self {
         Client {
             user: user.to_owned(),
+            role: Role::Admin,
+            users: Default::default(),
             database: database.to_owned(),
             settings: Arc::new(Settings::new(user)),
             options: Vec::new(),
@@ -200,9 +214,15 @@ impl Parsed {
     }
 }
 
-/// Limits of the server.
-#[derive(Debug, Clone, Copy)]
+/// Who may connect, how, and how many.
+#[derive(Clone)]
 pub struct Options {
+    /// Who may connect. Without users that is whoever is on this machine.
+    pub users: Arc<Users>,
+    /// The certificate; without one nothing is encrypted.
+    pub tls: Option<Tls>,
+    /// Which connections have to be encrypted.
+    pub require_tls: RequireTls,
     /// More connections at once than this are refused.
     pub max_connections: usize,
     /// How long running statements may go on after the shutdown begins.
@@ -211,8 +231,26 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { max_connections: 1_000, drain: Duration::from_secs(10) }
+        Options {
+            users: Default::default(),
+            tls: None,
+            require_tls: RequireTls::default(),
+            max_connections: 1_000,
+            drain: Duration::from_secs(10),
+        }
     }
+}
+
+/// Which connections have to be encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RequireTls {
+    /// Those from other machines.
+    #[default]
+    Remote,
+    /// All.
+    Always,
+    /// None.
+    Never,
 }
 
 /// Serves PostgreSQL clients until `shutdown` ends, with the default [`Options`].
@@ -234,6 +272,8 @@ pub async fn serve_with(
 ) -> Result<()> {
     let sessions = cancel::Sessions::default();
     let answers = answers::Answers::new(engine.memory().as_ref());
+    let (drain, max_connections) = (options.drain, options.max_connections);
+    let options = Arc::new(options);
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
     tokio::pin!(shutdown);
@@ -247,9 +287,10 @@ pub async fn serve_with(
             }
             accepted = listener.accept() => match accepted {
                 Ok((socket, address)) => {
-                    let full = tasks.len() >= options.max_connections;
+                    let full = tasks.len() >= max_connections;
                     let door = startup::Door {
                         engine: Arc::clone(&engine),
+                        options: Arc::clone(&options),
                         sessions: sessions.clone(),
                         answers: answers.clone(),
                         stopping: stopping.clone(),
@@ -268,7 +309,7 @@ pub async fn serve_with(
     drop(listener);
     let _ = stop.send(true);
     let drained = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(options.drain, drained).await.is_err() {
+    if tokio::time::timeout(drain, drained).await.is_err() {
         tracing::warn!("{} connections did not end in time and are cut off", tasks.len());
         tasks.shutdown().await;
     }

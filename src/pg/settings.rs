@@ -129,10 +129,19 @@ struct Values {
 pub(super) type Report = (&'static str, String);
 
 impl Settings {
-    /// The settings of a new session of a user.
+    /// The settings of a new session of a user who may do everything.
     pub fn new(user: &str) -> Self {
+        Self::of(user, true, false)
+    }
+
+    /// The settings of a new session, and what they say of it: whether its user may do everything, and whether nobody
+    /// else can read what it sends.
+    pub(super) fn of(user: &str, superuser: bool, encrypted: bool) -> Self {
         let mut start: Map = TABLE.iter().map(|s| (s.0.to_lowercase(), s.1.to_owned())).collect();
+        let word = |on| if on { "on" } else { "off" }.to_owned();
         start.insert("session_authorization".to_owned(), user.to_owned());
+        start.insert("is_superuser".to_owned(), word(superuser));
+        start.insert("ssl".to_owned(), word(encrypted));
         Settings { values: RwLock::new(Values { now: start.clone(), start, local: Map::new(), begun: None }) }
     }
 

@@ -19,13 +19,17 @@ use super::error::{Failure, Stop, state};
 use super::message::Body;
 use super::session::Session;
 use super::settings::{Settings, unknown};
-use super::wire::{Reader, Writer};
-use super::{Client, Engine};
+use super::wire::{Reader, Writer, encrypt, halves};
+use super::{Client, Engine, Options, RequireTls};
+use crate::catalog::privileges::Role;
 
 /// A client must have said who it is by then.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// No first message is longer, as in PostgreSQL.
 const MAX_LENGTH: usize = 10_000;
+
+/// The first byte of TLS. The first message of PostgreSQL begins with its length, which is never that long.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 const CANCEL: u32 = 80_877_102;
 const SSL: u32 = 80_877_103;
@@ -34,6 +38,7 @@ const GSS: u32 = 80_877_104;
 /// What the server gives to a new connection.
 pub(super) struct Door {
     pub(super) engine: Arc<dyn Engine>,
+    pub(super) options: Arc<Options>,
     pub(super) sessions: Sessions,
     pub(super) answers: Answers,
     pub(super) stopping: watch::Receiver<bool>,
@@ -43,23 +48,29 @@ pub(super) struct Door {
 /// Takes a connection from its first byte to its last.
 pub(super) async fn welcome(socket: TcpStream, address: SocketAddr, door: Door) {
     let _ = socket.set_nodelay(true);
-    let (read, write) = socket.into_split();
-    let (mut reader, mut writer) = (Reader::new(read), Writer::new(write));
     let mut stopping = door.stopping.clone();
     let greeted = tokio::select! {
-        greeted = tokio::time::timeout(PATIENCE, greet(&mut reader, &mut writer, address, &door)) => greeted,
+        greeted = tokio::time::timeout(PATIENCE, greet(socket, address, door)) => greeted,
         _ = stopping.wait_for(|stop| *stop) => return,
     };
-    match greeted {
-        Ok(Ok(Some(start))) => {
-            let session = Session::new(reader, writer, start, door.answers, door.stopping);
-            session.run().await;
-        }
-        Ok(Err(Stop::Failed(failure))) => {
+    if let Ok(Some(session)) = greeted {
+        session.run().await;
+    }
+}
+
+/// A session of whoever may have one; others are told why not.
+async fn greet(socket: TcpStream, address: SocketAddr, door: Door) -> Option<Session> {
+    let mut first = [0];
+    let direct = socket.peek(&mut first).await.is_ok_and(|n| n == 1) && first[0] == TLS_HANDSHAKE;
+    let (mut reader, mut writer) = halves(Box::new(socket));
+    match converse(&mut reader, &mut writer, direct, address, &door).await {
+        Ok(Some(start)) => Some(Session::new(reader, writer, start, door.answers, door.stopping)),
+        Err(Stop::Failed(failure)) => {
             writer.put(Failure { severity: super::error::Severity::Fatal, ..failure }.into_message());
             let _ = writer.close().await;
+            None
         }
-        Ok(Ok(None) | Err(Stop::Gone)) | Err(_) => {}
+        Ok(None) | Err(Stop::Gone) => None,
     }
 }
 
@@ -71,13 +82,20 @@ pub(super) struct Start {
 }
 
 /// Answers the first messages; none when there is nothing more to do.
-async fn greet(
+async fn converse(
     reader: &mut Reader,
     writer: &mut Writer,
+    direct: bool,
     address: SocketAddr,
     door: &Door,
 ) -> Result<Option<Start>, Stop> {
-    let (mut ssl, mut gss) = (false, false);
+    let (mut ssl, mut gss, mut encrypted) = (direct, false, false);
+    if direct {
+        // Without a certificate there is nothing that such a client would understand.
+        let tls = door.options.tls.as_ref().ok_or(Stop::Gone)?;
+        encrypt(reader, writer, tls, direct).await?;
+        encrypted = true;
+    }
     let (version, body) = loop {
         let (code, mut body) = first_message(reader).await?;
         let asked = match code {
@@ -92,8 +110,18 @@ async fn greet(
         if std::mem::replace(asked, true) {
             return Err(Failure::protocol("encryption was asked for twice").into());
         }
-        writer.buffer.extend_from_slice(b"N");
-        writer.flush().await?;
+        match &door.options.tls {
+            Some(tls) if code == SSL => {
+                writer.buffer.extend_from_slice(b"S");
+                writer.flush().await?;
+                encrypt(reader, writer, tls, false).await?;
+                encrypted = true;
+            }
+            _ => {
+                writer.buffer.extend_from_slice(b"N");
+                writer.flush().await?;
+            }
+        }
     };
     if version >> 16 != 3 {
         return Err(Failure::fatal(
@@ -109,9 +137,7 @@ async fn greet(
     if door.full {
         return Err(Failure::fatal(state::TOO_MANY_CONNECTIONS, "sorry, too many clients already").into());
     }
-    if !address.ip().to_canonical().is_loopback() {
-        return Err(Failure::fatal("28000", "connections from other machines need authentication").into());
-    }
+    door.check_origin(address, encrypted)?;
     let mut parameters = read_parameters(body)?;
     // Minor versions and protocol options that we do not know are declined, not refused.
     let options: Vec<String> = parameters.keys().filter(|k| k.starts_with("_pq_.")).cloned().collect();
@@ -119,7 +145,40 @@ async fn greet(
         parameters.retain(|k, _| !k.starts_with("_pq_."));
         writer.put(Backend::NegotiateProtocolVersion(NegotiateProtocolVersion::new(0, options)));
     }
-    open(parameters, address, door, writer).await.map(Some)
+    let user = parameters.remove("user").filter(|u| !u.is_empty());
+    let user = user.ok_or_else(|| Failure::fatal("28000", "no user name specified in startup packet"))?;
+    let role = door.options.users.authenticate(&user, address, reader, writer).await?;
+    let who = Who { user, role, address, encrypted };
+    open(parameters, who, door, writer).await.map(Some)
+}
+
+impl Door {
+    /// Refuses a connection that the server's users and certificate are not for.
+    fn check_origin(&self, address: SocketAddr, encrypted: bool) -> Result<(), Failure> {
+        let remote = !address.ip().to_canonical().is_loopback();
+        if remote && self.options.users.is_empty() {
+            return Err(Failure::fatal("28000", "connections from other machines need authentication")
+                .with_hint("configure users"));
+        }
+        let required = match self.options.require_tls {
+            RequireTls::Always => true,
+            RequireTls::Remote => remote,
+            RequireTls::Never => false,
+        };
+        match required && !encrypted {
+            true => Err(Failure::fatal("28000", "this server takes no connection that is not encrypted")
+                .with_hint("connect with sslmode=verify-full, or at least sslmode=require")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Who is there, and how it came.
+struct Who {
+    user: String,
+    role: Role,
+    address: SocketAddr,
+    encrypted: bool,
 }
 
 /// The code and the rest of a message that has no type.
@@ -155,12 +214,11 @@ fn read_parameters(mut body: Body) -> Result<BTreeMap<String, String>, Failure> 
 /// Opens the session and says so.
 async fn open(
     mut parameters: BTreeMap<String, String>,
-    address: SocketAddr,
+    who: Who,
     door: &Door,
     writer: &mut Writer,
 ) -> Result<Start, Stop> {
-    let user = parameters.remove("user").filter(|u| !u.is_empty());
-    let user = user.ok_or_else(|| Failure::fatal("28000", "no user name specified in startup packet"))?;
+    let Who { user, role, address, encrypted } = who;
     let database = parameters.remove("database").filter(|d| !d.is_empty()).unwrap_or_else(|| user.clone());
     if parameters
         .remove("replication")
@@ -168,7 +226,7 @@ async fn open(
     {
         return Err(Failure::fatal(state::NOT_SUPPORTED, "replication is not supported").into());
     }
-    let settings = Settings::new(&user);
+    let settings = Settings::of(&user, role == Role::Admin, encrypted);
     let mut options = Vec::new();
     let line = parameters.remove("options").unwrap_or_default();
     for (name, value) in command_line(&line).into_iter().chain(parameters) {
@@ -181,7 +239,16 @@ async fn open(
         }
     }
     let ticket = door.sessions.enter();
-    let client = Client { user, database, settings: Arc::new(settings), options, pid: ticket.pid, address };
+    let client = Client {
+        user,
+        role,
+        users: Arc::clone(&door.options.users),
+        database,
+        settings: Arc::new(settings),
+        options,
+        pid: ticket.pid,
+        address,
+    };
     let connection = door.engine.connect(&client).await?;
     for (name, value) in client.settings.all() {
         if client.settings.get(name) != Settings::new(&client.user).get(name) {

@@ -33,6 +33,7 @@ mod refunds;
 mod replay;
 mod s3;
 mod sales_pack;
+mod security;
 mod sketch_rollups;
 mod slices;
 mod slt;
