@@ -223,6 +223,13 @@ pub fn depends_on_pins_only(plan: &LogicalPlan) -> Result<bool> {
     Ok(!Readers::of(plan)?.more)
 }
 
+/// Whether the rows of a plan depend on nothing but the versions of the tables that it scans: also not on the watermark of
+/// another.
+pub fn depends_on_scans_only(plan: &LogicalPlan) -> Result<bool> {
+    let readers = Readers::of(plan)?;
+    Ok(!readers.more && readers.calls.is_empty())
+}
+
 /// Whether a function may give another result at another time for the same arguments. A watermark is that of its pinned
 /// table.
 fn varies(expr: &Expr) -> bool {

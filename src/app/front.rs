@@ -56,6 +56,17 @@ struct Connected {
 }
 
 impl Connected {
+    /// Work that is more than looking something up.
+    async fn on_workers<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        match &self.workers {
+            Some(workers) => workers.run(false, work).await,
+            None => work.await,
+        }
+    }
+
     fn statement(parsed: &pg::Parsed) -> Result<&Arc<statement::Parsed>> {
         parsed.payload().ok_or_else(|| Error::internal("a statement that was not parsed"))
     }
@@ -70,7 +81,9 @@ impl pg::Connection for Connected {
     }
 
     async fn describe(&self, parsed: &pg::Parsed, _hints: &[Option<DataType>]) -> Result<pg::Description> {
-        self.session.describe(Self::statement(parsed)?).await
+        let statement = Arc::clone(Self::statement(parsed)?);
+        let session = self.session.clone();
+        self.on_workers(async move { session.describe(&statement).await }).await
     }
 
     async fn execute(&self, parsed: &pg::Parsed, parameters: &[ScalarValue]) -> Result<pg::Outcome> {
@@ -79,11 +92,19 @@ impl pg::Connection for Connected {
             return Ok(outcome);
         }
         let Some(workers) = &self.workers else { return self.session.execute(statement, parameters).await };
-        let (session, statement) = (self.session.clone(), Arc::clone(statement));
+        let (session, statement) = (self.session.for_this_statement(), Arc::clone(statement));
         let parameters = parameters.to_vec();
         // What is no query may be a fold, a compaction, a recompute.
         let big = !statement.only_reads() && statement.inserts_into().is_none();
         workers.run(big, async move { session.execute(&statement, &parameters).await }).await
+    }
+
+    fn started(&self) {
+        self.session.started();
+    }
+
+    fn stop(&self) -> bool {
+        self.session.interrupt().stop()
     }
 
     fn shares(&self, stamp: &pg::Stamp) -> bool {
@@ -99,15 +120,19 @@ impl pg::Connection for Connected {
     }
 
     async fn transaction(&self, step: pg::Transaction) -> Result<()> {
-        match step {
-            pg::Transaction::Begin => self.session.begin(),
-            pg::Transaction::Commit => self.session.commit().await?,
-            pg::Transaction::Rollback => self.session.rollback().await,
-            pg::Transaction::Savepoint(name) => self.session.savepoint(&name).await?,
-            pg::Transaction::Release(name) => self.session.release(&name).await?,
-            pg::Transaction::RollbackTo(name) => self.session.rollback_to(&name).await?,
-        }
-        Ok(())
+        let session = self.session.for_this_statement();
+        self.on_workers(async move {
+            match step {
+                pg::Transaction::Begin => session.begin(),
+                pg::Transaction::Commit => session.commit().await?,
+                pg::Transaction::Rollback => session.rollback().await,
+                pg::Transaction::Savepoint(name) => session.savepoint(&name).await?,
+                pg::Transaction::Release(name) => session.release(&name).await?,
+                pg::Transaction::RollbackTo(name) => session.rollback_to(&name).await?,
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn setting_changed(&self, name: &str, value: &str) -> Result<()> {

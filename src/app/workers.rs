@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
-use crate::statement::{Lanes, Outcome};
+use crate::statement::Lanes;
 
 /// The share that the threads for big work get where all are busy, between 0 and 99: others have 50. On Linux a nice
 /// value of 4.
@@ -41,11 +41,11 @@ impl Workers {
     }
 
     /// Runs a statement up to its first row. Dropping the future stops it.
-    pub(super) async fn run(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         big: bool,
-        statement: impl Future<Output = Result<Outcome>> + Send + 'static,
-    ) -> Result<Outcome> {
+        statement: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         let threads = if big { &self.big } else { &self.small };
         let mut task = JoinSet::new();
         task.spawn_on(statement, &threads.handle);

@@ -115,6 +115,13 @@ impl EventsTable {
 
     async fn files(&self, pins: &Pins) -> Result<Vec<Arc<File>>> {
         let snapshot = pins.snapshot(&self.table).await?;
+        if snapshot.schema != self.schema {
+            // Only where it was pinned before: the files are those of other columns.
+            return Err(Error::conflict(format!(
+                "'{}' was altered or made anew meanwhile",
+                self.table.name()
+            )));
+        }
         let mut files: Vec<Arc<File>> = snapshot.files.values().cloned().collect();
         if let Some(events) = &self.beside.events {
             let named = Route::Late.pending(&snapshot, events, &*pins.snapshot(events).await?).await?;
@@ -232,9 +239,7 @@ const TRIES: usize = 20;
 pub async fn append(events: &EventsTable, rows: SendableRecordBatchStream) -> Result<Appended> {
     let planned = events.table.update().await?;
     let divided = write(events, &planned, rows).await?;
-    let appended = Appended { rows: divided.rows(), late: divided.late_rows() };
-    commit(events, &planned, vec![divided]).await?;
-    Ok(appended)
+    commit(events, &planned, vec![divided]).await
 }
 
 /// Writes rows into files for a commit that is planned on a version.
@@ -265,10 +270,14 @@ pub(super) async fn write_into(
 }
 
 /// Commits files, and has late rows taken into their table. On an error the files are removed.
-pub(super) async fn commit(events: &EventsTable, planned: &Snapshot, mut parts: Vec<Divided>) -> Result<()> {
+pub(super) async fn commit(
+    events: &EventsTable,
+    planned: &Snapshot,
+    mut parts: Vec<Divided>,
+) -> Result<Appended> {
     let table = &events.table;
     if parts.iter().all(|part| part.rows() + part.late_rows() == 0) {
-        return Ok(());
+        return Ok(Appended::default());
     }
     match commit_files(table, planned, &mut parts).await {
         Ok(()) => {}
@@ -286,7 +295,8 @@ pub(super) async fn commit(events: &EventsTable, planned: &Snapshot, mut parts: 
         // They are visible by the commit; whoever follows next adds them.
         tracing::warn!(table = table.name(), error = %e, "could not add late rows to their table yet");
     }
-    Ok(())
+    let sum = |of: fn(&Divided) -> u64| parts.iter().map(of).sum();
+    Ok(Appended { rows: sum(Divided::rows), late: sum(Divided::late_rows) })
 }
 
 /// What became of files whose commit failed.

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, Scalar, TimestampMicrosecondArray};
 use datafusion::arrow::compute::kernels::cmp::gt_eq;
@@ -22,7 +23,9 @@ use super::warehouse::Warehouse;
 use crate::error::{Error, Result};
 use crate::lake::action::Add;
 use crate::lake::committer::Change;
+use crate::lake::log::LEAST_AGE;
 use crate::lake::provider::Files;
+use crate::lake::scan::locate;
 use crate::lake::schema::difference;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::stats::FileStats;
@@ -242,6 +245,30 @@ impl Divided {
             late.extend(divided.late.iter().cloned());
         }
         Route::Late.name_in(change, &late);
+        Ok(())
+    }
+
+    /// Refuses to commit files that VACUUM has taken for those of a dead process: it does after an hour at the earliest.
+    pub async fn check_there(&self, begun: Instant) -> Result<()> {
+        if begun.elapsed() < LEAST_AGE / 2 {
+            return Ok(());
+        }
+        let mut files = vec![];
+        for add in &self.in_time {
+            files.push((&self.store, locate(&self.store, &add.path)?));
+        }
+        if let Some(store) = &self.late_store {
+            for add in &self.late {
+                files.push((store, locate(store, &add.path)?));
+            }
+        }
+        for (store, path) in files {
+            if !store.exists(&path).await? {
+                return Err(Error::conflict(
+                    "files that it has written were removed meanwhile: it was open too long",
+                ));
+            }
+        }
         Ok(())
     }
 

@@ -13,13 +13,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::Expr;
 use parking_lot::Mutex;
 
+use crate::error::Error;
 use crate::lake::pin::Pins;
 use crate::lake::scan::Scan;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::table::Table;
 
 /// A leaderboard of more bytes than this is read from its files each time.
-const MAX_CACHED_BYTES: i64 = 64 << 20;
+pub const MAX_CACHED_BYTES: i64 = 64 << 20;
 
 /// The table.
 #[derive(Debug)]
@@ -84,6 +85,9 @@ impl TableProvider for LeaderboardTable {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         let snapshot = Pins::of(state.config()).snapshot(&self.table).await?;
+        if snapshot.schema != self.schema {
+            return Err(Error::conflict(format!("'{}' was made anew meanwhile", self.table.name())).into());
+        }
         if snapshot.files.values().map(|f| f.add.size).sum::<i64>() > MAX_CACHED_BYTES {
             return self.scan_files(state, &snapshot, projection, limit);
         }
@@ -96,7 +100,11 @@ impl TableProvider for LeaderboardTable {
                 let read = datafusion::physical_plan::collect(plan, state.task_ctx()).await?;
                 let whole = datafusion::arrow::compute::concat_batches(&self.schema, &read)?;
                 let batches = Arc::new(vec![whole]);
-                *self.cached.lock() = Some((snapshot.version, Arc::clone(&batches)));
+                let mut cached = self.cached.lock();
+                // A transaction may read an older version than others do.
+                if cached.as_ref().is_none_or(|(version, _)| *version < snapshot.version) {
+                    *cached = Some((snapshot.version, Arc::clone(&batches)));
+                }
                 batches
             }
         };

@@ -20,6 +20,7 @@
 //! | [`jobs`] | the system table of long work |
 //! | [`rollups`] | the system table of materialized views |
 //! | [`sources`] | the system table of where rows come from |
+//! | [`interrupt`] | until when a statement may be stopped |
 //! | [`transaction`] | what a session has written and not committed |
 //! | [`watermark`] | the function of that name |
 //! | [`options`] | `WITH (…)` |
@@ -29,6 +30,7 @@ pub mod audit;
 pub mod dead_letters;
 pub mod events;
 pub mod external;
+pub mod interrupt;
 pub mod jobs;
 pub mod late;
 pub mod leaderboard;

@@ -10,6 +10,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::{DataFusionError, Result as EngineResult};
@@ -18,6 +19,7 @@ use datafusion::prelude::SessionConfig;
 use tokio::sync::Mutex;
 
 use super::events::{Appended, EventsTable, commit, write_into};
+use super::interrupt::Interrupt;
 use super::late::{Divided, EventWriter};
 use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
@@ -25,7 +27,11 @@ use crate::lake::snapshot::{File, Snapshot};
 
 /// A transaction that is open. What was not committed is removed when the last handle goes.
 #[derive(Debug, Clone, Default)]
-pub struct Transaction(Arc<Inner>);
+pub struct Transaction {
+    inner: Arc<Inner>,
+    /// That of the statement which this handle was given to.
+    interrupt: Interrupt,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -52,6 +58,8 @@ struct Target {
     events: EventsTable,
     /// The version that the transaction reads.
     base: Arc<Snapshot>,
+    /// When the first file was begun.
+    begun: Instant,
 }
 
 impl Transaction {
@@ -60,15 +68,25 @@ impl Transaction {
         config.options().extensions.get::<Transaction>().cloned()
     }
 
+    /// The transaction of a statement alone, which has its pins already.
+    pub fn alone(pins: Pins) -> Transaction {
+        let inner = Inner { pins, written: Default::default() };
+        Transaction { inner: Arc::new(inner), interrupt: Interrupt::default() }
+    }
+
     /// Has a statement belong to it.
-    pub fn install(&self, config: &mut SessionConfig) {
-        config.options_mut().extensions.insert(self.0.pins.clone());
-        config.options_mut().extensions.insert(self.clone());
+    pub fn install(&self, config: &mut SessionConfig, interrupt: &Interrupt) {
+        let handle = Transaction { inner: Arc::clone(&self.inner), interrupt: interrupt.clone() };
+        config.options_mut().extensions.insert(self.inner.pins.clone());
+        config.options_mut().extensions.insert(handle);
     }
 
     /// Writes rows, which the commit stores, and [`Self::flush`] shows to the statements that follow.
     pub async fn append(&self, events: &EventsTable, rows: SendableRecordBatchStream) -> Result<Appended> {
-        let mut written = self.0.written.lock().await;
+        let mut written = self.inner.written.lock().await;
+        if self.interrupt.is_stopped() {
+            return Err(Error::cancelled("the statement was stopped"));
+        }
         let name = events.table().name();
         if let Some(target) = &written.table
             && target.events.table().name() != name
@@ -79,37 +97,35 @@ impl Transaction {
             ))
             .with_hint("COMMIT in between, or write each table in a transaction of its own"));
         }
-        let base = self.0.pins.snapshot(events.table()).await?;
+        let base = self.inner.pins.snapshot(events.table()).await?;
+        // If this is dropped in between, the rows of the statements before are lost with the writer.
+        let failed = std::mem::replace(&mut written.failed, true);
         let mut writer = written.open.take().unwrap_or_else(|| EventWriter::new(events, &base));
         if written.table.is_none() {
-            written.table = Some(Target { events: events.share(), base });
+            written.table = Some(Target { events: events.share(), base, begun: Instant::now() });
         }
         let before = writer.rows();
         if let Err(e) = write_into(&mut writer, events, rows).await {
-            written.failed = true;
             writer.abandon().await;
             return Err(e);
         }
         let after = writer.rows();
+        written.failed = failed;
         written.open = Some(writer);
         Ok(Appended { rows: after.0 - before.0, late: after.1 - before.1 })
     }
 
     /// Has the statements that follow see what is written.
     pub async fn flush(&self) -> Result<()> {
-        let mut written = self.0.written.lock().await;
+        let mut written = self.inner.written.lock().await;
         self.close(&mut written).await
     }
 
     async fn close(&self, written: &mut Written) -> Result<()> {
         if let Some(writer) = written.open.take() {
-            match writer.finish().await {
-                Ok(part) => written.parts.push(part),
-                Err(e) => {
-                    written.failed = true;
-                    return Err(e);
-                }
-            }
+            let failed = std::mem::replace(&mut written.failed, true);
+            written.parts.push(writer.finish().await?);
+            written.failed = failed;
             self.show(written);
         }
         Ok(())
@@ -124,13 +140,14 @@ impl Transaction {
             shown.files.insert(add.path.as_str().into(), Arc::clone(&file));
             shown.staged.push(file);
         }
-        self.0.pins.replace(target.events.table().name(), Arc::new(shown));
+        self.inner.pins.replace(target.events.table().name(), Arc::new(shown));
     }
 
     /// Remembers what is written so far.
     pub async fn savepoint(&self, name: &str) -> Result<()> {
-        let mut written = self.0.written.lock().await;
+        let mut written = self.inner.written.lock().await;
         self.close(&mut written).await?;
+        written.check()?;
         let parts = written.parts.len();
         written.savepoints.push((name.to_owned(), parts));
         Ok(())
@@ -138,7 +155,7 @@ impl Transaction {
 
     /// Forgets a savepoint, and those after it.
     pub async fn release(&self, name: &str) -> Result<()> {
-        let mut written = self.0.written.lock().await;
+        let mut written = self.inner.written.lock().await;
         let (place, _) = written.find(name)?;
         written.savepoints.truncate(place);
         Ok(())
@@ -146,41 +163,48 @@ impl Transaction {
 
     /// Takes back what was written since a savepoint, and what has failed since.
     pub async fn rollback_to(&self, name: &str) -> Result<()> {
-        let mut written = self.0.written.lock().await;
+        let mut written = self.inner.written.lock().await;
         let (place, parts) = written.find(name)?;
         written.savepoints.truncate(place + 1);
         written.failed = false;
         let (open, undone) = (written.open.take(), written.parts.split_off(parts));
         self.show(&written);
+        if written.parts.is_empty() {
+            written.table = None;
+        }
         drop(written);
         discard(open, undone).await;
         Ok(())
     }
 
-    /// Commits what was written, in one commit. On an error nothing is stored.
-    pub async fn commit(&self) -> Result<()> {
-        let mut written = self.0.written.lock().await;
+    /// Commits what was written, in one commit; none if that is nothing. On an error nothing is stored, unless the store did
+    /// not say.
+    pub async fn commit(&self, interrupt: &Interrupt) -> Result<Option<Appended>> {
+        let mut written = self.inner.written.lock().await;
         let closed = self.close(&mut written).await;
-        let written = std::mem::take(&mut *written);
-        let Some(target) = &written.table else { return Ok(()) };
-        let name = target.events.table().name().to_owned();
-        let whole = closed.and(match written.failed {
-            true => {
-                Err(Error::conflict("a statement of the transaction has failed, so nothing of it is stored"))
+        let whole = closed.and(written.check());
+        let Written { table, parts, .. } = std::mem::take(&mut *written);
+        let Some(target) = table else { return Ok(None) };
+        let may = async {
+            whole?;
+            for part in &parts {
+                part.check_there(target.begun).await?;
             }
-            false => Ok(()),
-        });
-        if let Err(e) = whole {
-            discard(None, written.parts).await;
-            return Err(e.context(format!("table '{name}'")));
-        }
-        let done = commit(&target.events, &target.base, written.parts).await;
-        done.map_err(|e| e.context(format!("table '{name}'")))
+            interrupt.commit()
+        };
+        let done = match may.await {
+            Ok(()) => commit(&target.events, &target.base, parts).await,
+            Err(e) => {
+                discard(None, parts).await;
+                Err(e)
+            }
+        };
+        done.map(Some).map_err(|e| e.context(format!("table '{}'", target.events.table().name())))
     }
 
     /// Takes back what was written.
     pub async fn rollback(&self) {
-        let written = std::mem::take(&mut *self.0.written.lock().await);
+        let written = std::mem::take(&mut *self.inner.written.lock().await);
         discard(written.open, written.parts).await;
     }
 }
@@ -196,6 +220,16 @@ async fn discard(open: Option<EventWriter>, parts: Vec<Divided>) {
 }
 
 impl Written {
+    /// Refuses to go on with a part of what was written.
+    fn check(&self) -> Result<()> {
+        match self.failed {
+            true => {
+                Err(Error::conflict("a statement of the transaction has failed, so nothing of it is stored"))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// The newest savepoint of a name: its place, and the parts there were.
     fn find(&self, name: &str) -> Result<(usize, usize)> {
         let place = self.savepoints.iter().rposition(|(n, _)| n == name);

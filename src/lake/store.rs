@@ -101,6 +101,15 @@ impl Store {
         }
     }
 
+    /// Whether there is an object.
+    pub async fn exists(&self, path: &Path) -> Result<bool> {
+        match self.inner.head(path).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Writes an object unless there is one; says whether it did. An error may mean that it did or did not.
     pub async fn put_if_absent(&self, path: &Path, body: bytes::Bytes) -> Result<bool> {
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };

@@ -20,12 +20,15 @@ use super::session::Statement;
 /// Bytes of all answers together, at most.
 const ALL: u64 = 32 << 20;
 /// Bytes of one answer, at most.
-const ONE: usize = 1 << 20;
+const ONE: usize = 256 << 10;
+/// Bytes of a statement and its parameters, at most.
+const QUESTION: usize = 8 << 10;
 /// Query strings that are remembered, and the bytes of one.
 const TEXTS: usize = 1_024;
 const TEXT: usize = 4 << 10;
-/// What an entry takes beside its bytes, about.
+/// What an entry takes beside its bytes, about, and each column of it.
 const ENTRY: u64 = 512;
+const COLUMN: usize = 256;
 
 /// The statements of a query string, and the characters in front of each.
 pub(super) type Statements = Arc<[(Statement, usize)]>;
@@ -52,6 +55,12 @@ pub(super) struct Key {
     pub(super) zone: Tz,
 }
 
+impl Key {
+    fn size(&self) -> usize {
+        self.sql.len() + self.parameters.iter().map(ScalarValue::size).sum::<usize>() + 2 * self.formats.len()
+    }
+}
+
 /// What was answered.
 #[derive(Clone)]
 pub(super) struct Answer {
@@ -70,7 +79,8 @@ struct Weight;
 
 impl Weighter<Key, Answer> for Weight {
     fn weight(&self, key: &Key, answer: &Answer) -> u64 {
-        ENTRY + (key.sql.len() + answer.bytes.len() + 64 * key.parameters.len()) as u64
+        let columns = answer.schema.fields().len() * COLUMN;
+        ENTRY + (key.size() + answer.bytes.len() + columns) as u64
     }
 }
 
@@ -109,6 +119,9 @@ impl Answers {
     /// Begins to keep what is about to be sent.
     pub(super) fn record(&self, key: Key, stamp: Stamp) -> Option<Recording> {
         self.0.memory.as_ref()?;
+        if key.size() > QUESTION {
+            return None;
+        }
         Some(Recording { answers: self.clone(), key, stamp, bytes: BytesMut::new() })
     }
 }

@@ -68,6 +68,8 @@ impl Core {
             }
             Command::RollbackTo(name) => {
                 self.connection.transaction(Transaction::RollbackTo(name.clone())).await?;
+                // Their rows may be among those that were taken back.
+                self.portals.clear();
                 self.transaction = TransactionStatus::Transaction;
                 Ok(done("ROLLBACK"))
             }

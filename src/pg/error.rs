@@ -58,6 +58,8 @@ pub(super) mod state {
     pub(in crate::pg) const DATETIME_OUT_OF_RANGE: &str = "22008";
     pub(in crate::pg) const ACTIVE_TRANSACTION: &str = "25001";
     pub(in crate::pg) const NO_ACTIVE_TRANSACTION: &str = "25P01";
+    pub(in crate::pg) const IDLE_IN_TRANSACTION: &str = "25P03";
+    pub(in crate::pg) const IDLE_SESSION: &str = "57P05";
     pub(in crate::pg) const IN_FAILED_TRANSACTION: &str = "25P02";
     pub(in crate::pg) const UNDEFINED_STATEMENT: &str = "26000";
     pub(in crate::pg) const UNDEFINED_PORTAL: &str = "34000";

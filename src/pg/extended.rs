@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::scalar::ScalarValue;
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Backend;
@@ -17,6 +17,7 @@ use super::error::{Failure, Stop, state};
 use super::message::{Frontend, Target};
 use super::params::{self, Parameter};
 use super::session::{Core, Running, Statement};
+use super::types;
 use crate::statement::split::split;
 
 /// A prepared statement.
@@ -198,7 +199,10 @@ impl Core {
                 let (values, formats) = (std::mem::take(&mut portal.values), portal.formats.clone());
                 // A portal that is fetched from in parts is not kept.
                 let text = statement.text().filter(|_| limit == 0);
-                if let Some(answer) = text.and_then(|text| self.known(text, &values, &formats)) {
+                let told = prepared.fields.as_deref();
+                let known = text.and_then(|text| self.known(text, &values, &formats));
+                // The client goes by what it was told when it prepared the statement.
+                if let Some(answer) = known.filter(|answer| told.is_some_and(|t| alike(t, &answer.schema))) {
                     self.repeat(&answer).await?;
                     self.put_back(&name, State::Ended(answer.tag));
                     self.deadline = None;
@@ -213,6 +217,7 @@ impl Core {
                         return Ok(());
                     }
                     Outcome::Rows { tag, stream, stamp } => {
+                        let text = text.filter(|_| told.is_some_and(|t| alike(t, &stream.schema())));
                         let recording = text.and_then(|text| self.record(text, &values, &formats, stamp));
                         let schema = prepared.fields.clone().unwrap_or_else(|| stream.schema());
                         Box::new(Running { tag, stream, schema, formats, batch: None, recording })
@@ -243,6 +248,14 @@ impl Core {
             portal.state = state;
         }
     }
+}
+
+/// Whether clients are told the same of both.
+fn alike(a: &Schema, b: &Schema) -> bool {
+    let told = |field: &Field| (types::of_field(field).oid(), types::modifier(field.data_type()));
+    let pairs = a.fields().iter().zip(b.fields());
+    a.fields().len() == b.fields().len()
+        && pairs.into_iter().all(|(a, b)| a.name() == b.name() && told(a) == told(b))
 }
 
 fn no_portal(name: &str) -> Failure {

@@ -145,6 +145,15 @@ pub trait Connection: Send + Sync {
         Ok(())
     }
 
+    /// Work on a message of the client begins.
+    fn started(&self) {}
+
+    /// Stops that work, whose future is dropped then. False if it is too late: what it has written is being committed, and
+    /// its future says what became of it.
+    fn stop(&self) -> bool {
+        true
+    }
+
     /// What a statement is to a transaction.
     fn part(&self, _statement: &Parsed) -> Part {
         Part::Alone

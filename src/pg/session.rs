@@ -114,12 +114,28 @@ impl Session {
         // After an error, everything up to the next Sync is passed over.
         let mut skipping = false;
         loop {
-            if !self.reader.has_frame() {
-                self.core.writer.flush().await?;
+            match self.reader.has_frame() {
+                false => self.core.writer.flush().await?,
+                true => self.core.writer.relieve().await?,
             }
+            let (name, code) = match self.core.transaction {
+                TransactionStatus::Idle => ("idle_session_timeout", state::IDLE_SESSION),
+                _ => ("idle_in_transaction_session_timeout", state::IDLE_IN_TRANSACTION),
+            };
+            let patience = self.core.client.settings.duration(name);
+            let idle = async {
+                match patience {
+                    Some(patience) => tokio::time::sleep(patience).await,
+                    None => std::future::pending().await,
+                }
+            };
             let (kind, body) = tokio::select! {
                 biased;
                 frame = self.reader.frame() => frame?,
+                () = idle => return Err(Failure::fatal(
+                    code,
+                    format!("terminating connection due to {name}"),
+                ).into()),
                 _ = self.stopping.wait_for(|stop| *stop) => return Err(Failure::fatal(
                     state::ADMIN_SHUTDOWN,
                     "terminating connection because the server is stopping",
@@ -163,10 +179,18 @@ impl Session {
     }
 
     async fn query(&mut self, sql: &str) -> Result<(), Stop> {
+        let connection = Arc::clone(&self.core.connection);
         self.core.forget_unnamed();
         if let Some(answer) = self.core.known(sql, &[], &Formats::default()) {
             let deadline = self.core.arm();
-            return guard(&mut self.reader, &self.ticket, deadline, self.core.tell_again(&answer)).await;
+            return guard(
+                &mut self.reader,
+                &self.ticket,
+                deadline,
+                &connection,
+                self.core.tell_again(&answer),
+            )
+            .await;
         }
         let statements: Statements = self.core.begin_query(sql)?;
         // The whole text stands for its answer where it is one statement.
@@ -182,7 +206,7 @@ impl Session {
                     Stop::Gone => Stop::Gone,
                 })
             };
-            guard(&mut self.reader, &self.ticket, deadline, work).await?;
+            guard(&mut self.reader, &self.ticket, deadline, &connection, work).await?;
         }
         self.end_series().await
     }
@@ -192,23 +216,27 @@ impl Session {
         if !self.core.series.is_open() {
             return Ok(());
         }
+        let connection = Arc::clone(&self.core.connection);
         let deadline = self.core.arm();
         let work = async { Ok(self.core.end_series(true).await?) };
-        guard(&mut self.reader, &self.ticket, deadline, work).await
+        guard(&mut self.reader, &self.ticket, deadline, &connection, work).await
     }
 
     async fn extended(&mut self, message: Frontend) -> Result<(), Stop> {
+        let connection = Arc::clone(&self.core.connection);
         let deadline = self.core.arm();
         let work = self.core.extended(message);
-        guard(&mut self.reader, &self.ticket, deadline, work).await
+        guard(&mut self.reader, &self.ticket, deadline, &connection, work).await
     }
 }
 
-/// Does the work, unless it is cancelled, takes too long, or nobody is there any more to wait for it.
+/// Does the work, unless it is cancelled, takes too long, or nobody is there any more to wait for it. Work that commits is
+/// waited for: whoever is told that it was cancelled may do it again.
 async fn guard(
     reader: &mut Reader,
     ticket: &Ticket,
     deadline: Option<Instant>,
+    connection: &Arc<dyn Connection>,
     work: impl Future<Output = Result<(), Stop>>,
 ) -> Result<(), Stop> {
     let timeout = async {
@@ -219,13 +247,16 @@ async fn guard(
     };
     let canceled =
         |why| Failure::new(state::QUERY_CANCELED, format!("canceling statement due to {why}")).into();
-    tokio::select! {
+    connection.started();
+    tokio::pin!(work);
+    let stop = tokio::select! {
         biased;
-        () = ticket.cancelled() => Err(canceled("user request")),
-        () = timeout => Err(canceled("statement timeout")),
-        result = work => result,
-        () = reader.closed() => Err(Stop::Gone),
-    }
+        () = ticket.cancelled() => canceled("user request"),
+        () = timeout => canceled("statement timeout"),
+        result = &mut work => return result,
+        () = reader.closed() => Stop::Gone,
+    };
+    if connection.stop() { Err(stop) } else { work.await }
 }
 
 impl Core {

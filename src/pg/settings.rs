@@ -173,7 +173,12 @@ impl Settings {
 
     /// How long a statement may take; none is forever.
     pub fn statement_timeout(&self) -> Option<Duration> {
-        let ms = milliseconds(&self.get("statement_timeout")?)?;
+        self.duration("statement_timeout")
+    }
+
+    /// A time that something may take; none is forever.
+    pub(super) fn duration(&self, name: &str) -> Option<Duration> {
+        let ms = milliseconds(&self.get(name)?)?;
         (ms > 0).then(|| Duration::from_millis(ms.unsigned_abs()))
     }
 

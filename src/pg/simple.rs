@@ -3,11 +3,11 @@
 use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::response::EmptyQueryResponse;
 
-use super::Outcome;
 use super::answers::{Answer, Statements};
 use super::encode::{Formats, description};
 use super::error::{Failure, Stop};
 use super::session::{Core, Running, Statement};
+use super::{Outcome, Part};
 use crate::statement::split::split;
 
 impl Core {
@@ -23,7 +23,12 @@ impl Core {
         }
         let statements = pieces.iter().map(|piece| Ok((self.parse(piece)?, piece.offset)));
         let statements = statements.collect::<Result<Statements, Failure>>()?;
-        if !statements.is_empty() {
+        let reads = |(statement, _): &(Statement, usize)| match statement {
+            Statement::Engine { parsed, .. } => self.connection.part(parsed) == Part::Reads,
+            Statement::Own(_) => false,
+        };
+        // What writes hardly ever comes twice.
+        if !statements.is_empty() && statements.iter().all(reads) {
             self.answers.read(sql, &statements);
         }
         Ok(statements)
@@ -50,7 +55,10 @@ impl Core {
                 self.complete(&tag, rows);
             }
             Outcome::Rows { tag, stream, stamp } => {
-                let recording = text.and_then(|text| self.record(text, &[], &formats, stamp));
+                // An EXECUTE means what its session has prepared under the name.
+                let recording = text
+                    .filter(|_| statement.text().is_some())
+                    .and_then(|text| self.record(text, &[], &formats, stamp));
                 let schema = stream.schema();
                 self.writer.put(description(Some(&schema), &formats));
                 let mut running = Running { tag, stream, schema, formats, batch: None, recording };

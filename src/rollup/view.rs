@@ -123,7 +123,7 @@ impl Rollup {
             }
     }
 
-    /// The rollup as it was before it had folded more than `source` has; none if it has not. So it comes where a statement
+    /// An earlier version of a rollup that has folded more than `source` has; none if it has not. So it comes where a statement
     /// of a transaction reads the rollup, and one before it has read the source.
     async fn before(&self, now: &Snapshot, source: &Snapshot) -> Result<Option<Arc<Snapshot>>> {
         let app = Rollup::fold_app(now);
@@ -147,6 +147,18 @@ impl Rollup {
         }
     }
 
+    /// Follows its log, and those of the rollups that it is made from.
+    pub fn update(&self) -> BoxFuture<'_, Result<()>> {
+        async move {
+            self.table.update().await?;
+            match &self.source {
+                Source::Events { .. } => Ok(()),
+                Source::Rollup(finer) => finer.update().await,
+            }
+        }
+        .boxed()
+    }
+
     /// The name under which a rollup's table keeps its fold position. A table that was dropped and made again is
     /// another one.
     pub fn fold_app(snapshot: &Snapshot) -> String {
@@ -163,16 +175,6 @@ impl Rollup {
     pub fn pin<'a>(self: &'a Arc<Self>, pins: &'a Pins) -> BoxFuture<'a, Result<PinnedRollup>> {
         async move {
             let mut snapshot = pins.snapshot(&self.table).await?;
-            if let Some(source) = pins.get(self.source.table().name())
-                && let Some(before) = self.before(&snapshot, &source).await?
-            {
-                pins.replace(self.table.name(), Arc::clone(&before));
-                snapshot = before;
-            }
-            if Edition::of(&snapshot) != self.edition {
-                let name = self.table.name();
-                return Err(Error::conflict(format!("the definition of '{name}' was replaced meanwhile")));
-            }
             let source = match &self.source {
                 Source::Events { table, time_column } => PinnedSource::Events(PinnedEvents {
                     snapshot: pins.snapshot(table).await?,
@@ -181,6 +183,14 @@ impl Rollup {
                 }),
                 Source::Rollup(finer) => PinnedSource::Rollup(Box::new(finer.pin(pins).await?)),
             };
+            while let Some(before) = self.before(&snapshot, source.snapshot()).await? {
+                pins.replace(self.table.name(), Arc::clone(&before));
+                snapshot = before;
+            }
+            if Edition::of(&snapshot) != self.edition {
+                let name = self.table.name();
+                return Err(Error::conflict(format!("the definition of '{name}' was replaced meanwhile")));
+            }
             Ok(PinnedRollup { rollup: Arc::clone(self), snapshot, source })
         }
         .boxed()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use datafusion::common::ScalarValue;
+use datafusion::execution::SessionState;
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
@@ -33,7 +34,7 @@ impl Session {
             return Ok(None);
         }
         let quick = match self.plans.get(&parsed.sql) {
-            Some(plan) => plan.quick(parameters).await?,
+            Some(plan) => plan.quick(parameters, &self.quick_state()).await?,
             None if parameters.is_empty() => self.with_other_values(&parsed.sql).await?,
             None => None,
         };
@@ -51,9 +52,8 @@ impl Session {
                 let Some(values) = plan.lifted().and_then(|types| lifted.values(types)) else {
                     return Ok(None);
                 };
-                let quick = plan.quick(&values).await?;
-                if quick.is_none() {
-                    // What it names may have been defined anew.
+                let quick = plan.quick(&values, &self.quick_state()).await?;
+                if quick.is_none() && !plan.is_unchanged() {
                     self.plans.learn(&lifted.sql, Template::Once);
                 }
                 Ok(quick)
@@ -65,6 +65,10 @@ impl Session {
                 Ok(None)
             }
         }
+    }
+
+    fn quick_state(&self) -> Arc<SessionState> {
+        self.plans.quick(|| self.ctx.state())
     }
 
     /// The plan of a statement without its values. What it has to say against it, the statement with its values will.

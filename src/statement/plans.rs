@@ -28,7 +28,10 @@ use crate::lake::pin::Pins;
 use crate::lake::table::Table;
 use crate::rollup::table::RollupTable;
 use crate::rollup::view::Rollup;
-use crate::session::depends_on_pins_only;
+use crate::session::depends_on_scans_only;
+
+/// More rows than these are not looked through on a thread that has clients to talk to.
+const FEW: u64 = 50_000;
 
 /// So many statements a session remembers, of so many bytes each.
 const STATEMENTS: usize = 64;
@@ -39,6 +42,8 @@ pub(super) struct Plans {
     kept: Mutex<Cache<String, Arc<Plan>>>,
     /// Texts of statements without their values.
     templates: Mutex<Cache<String, Template>>,
+    /// What quick statements run in.
+    quick: Mutex<Option<Arc<SessionState>>>,
 }
 
 /// What is known of a statement without its values.
@@ -54,7 +59,11 @@ pub(super) enum Template {
 
 impl Default for Plans {
     fn default() -> Self {
-        Plans { kept: Mutex::new(Cache::new(STATEMENTS)), templates: Mutex::new(Cache::new(STATEMENTS)) }
+        Plans {
+            kept: Mutex::new(Cache::new(STATEMENTS)),
+            templates: Mutex::new(Cache::new(STATEMENTS)),
+            quick: Mutex::new(None),
+        }
     }
 }
 
@@ -86,6 +95,11 @@ impl Plans {
         known
     }
 
+    /// What quick statements run in, made of the session's state at the first.
+    pub(super) fn quick(&self, session: impl FnOnce() -> SessionState) -> Arc<SessionState> {
+        Arc::clone(self.quick.lock().get_or_insert_with(|| Arc::new(quick_state(&session()))))
+    }
+
     /// Remembers what is known of it.
     pub(super) fn learn(&self, sql: &str, template: Template) {
         self.templates.lock().insert(sql.to_owned(), template);
@@ -95,6 +109,7 @@ impl Plans {
     pub(super) fn clear(&self) {
         *self.kept.lock() = Cache::new(STATEMENTS);
         *self.templates.lock() = Cache::new(STATEMENTS);
+        *self.quick.lock() = None;
     }
 }
 
@@ -123,14 +138,25 @@ impl Plan {
         if !scans.ours {
             return Ok(None);
         }
-        let only_boards = scans.boards && !named.names.is_empty() && depends_on_pins_only(logical)?;
+        // A watermark is that of a table which is not among the names.
+        let only_boards = scans.boards && !named.names.is_empty() && depends_on_scans_only(logical)?;
         let quick = if only_boards { Quick::of(logical, state) } else { None };
         Ok(Some(Plan { logical: logical.clone(), named, rollups: scans.rollups, only_boards, quick }))
     }
 
-    /// Whether everything that it names is what it was. Looks at the log of views, and at the newest known version of
-    /// the rest, which a statement that is about to run has pinned.
+    /// Whether everything that it names is what it was, as the logs have it now.
     pub(super) async fn is_current(&self) -> Result<bool> {
+        for name in &self.named.names {
+            name.table.update().await?;
+        }
+        for rollup in &self.rollups {
+            rollup.update().await?;
+        }
+        self.is_current_if_pinned().await
+    }
+
+    /// The same of a statement that has pinned what it reads: only the logs of views are looked at.
+    pub(super) async fn is_current_if_pinned(&self) -> Result<bool> {
         for view in self.named.names.iter().filter(|n| n.is_view) {
             view.table.update().await?;
         }
@@ -156,17 +182,31 @@ impl Plan {
         self.quick.as_ref().filter(|_| !named).map(|quick| quick.parameters.as_slice())
     }
 
+    /// Whether what it names is still defined as it was, as far as this process knows.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.named.is_unchanged()
+    }
+
     /// Plans a run with values for its parameters, where that takes next to nothing. None where it does not, or what it
     /// reads is not known without looking.
-    pub(super) async fn quick(&self, parameters: &[ScalarValue]) -> Result<Option<Quickly>> {
+    pub(super) async fn quick(
+        &self,
+        parameters: &[ScalarValue],
+        state: &SessionState,
+    ) -> Result<Option<Quickly>> {
         let Some(quick) = &self.quick else { return Ok(None) };
         let fits = |(value, wanted): (&ScalarValue, &DataType)| value.data_type() == *wanted;
         if parameters.len() != quick.parameters.len() || !parameters.iter().zip(&quick.parameters).all(fits) {
             return Ok(None);
         }
+        let pins = Pins::of(state.config());
+        pins.release();
         for name in &self.named.names {
             let Some(snapshot) = name.table.watched() else { return Ok(None) };
-            quick.pins.replace(name.table.name(), snapshot);
+            if snapshot.rows().is_none_or(|rows| rows > FEW) {
+                return Ok(None);
+            }
+            pins.replace(name.table.name(), snapshot);
         }
         if !self.named.is_unchanged() {
             return Ok(None);
@@ -175,22 +215,29 @@ impl Plan {
         if !parameters.is_empty() {
             plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
         }
-        let physical = quick.state.query_planner().create_physical_plan(&plan, &quick.state).await?;
-        let stamp = self.stamp(&quick.pins);
-        Ok(Some(Quickly { physical, context: quick.state.task_ctx(), stamp }))
+        let physical = state.query_planner().create_physical_plan(&plan, state).await?;
+        let stamp = self.stamp(&pins);
+        Ok(Some(Quickly { physical, context: state.task_ctx(), stamp }))
     }
 }
 
-/// Of a statement that filters, sorts, cuts or projects one leaderboard: all that does not hang on its parameters. The rules
-/// that divide work among cores and move it about have nothing to do in such a plan.
+/// A state to plan and run quick statements in, one after the other: without the rules that divide work among cores and
+/// move it about, which have nothing to do there.
+pub(super) fn quick_state(state: &SessionState) -> SessionState {
+    let mut config = state.config().clone().with_target_partitions(1);
+    Pins::install(&mut config);
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(config)
+        .with_physical_optimizer_rules(vec![])
+        .build()
+}
+
+/// Of a statement that filters, sorts, cuts or projects one leaderboard: all that does not hang on its parameters.
 struct Quick {
     /// The optimised plan, in which parameters stand for themselves.
     plan: LogicalPlan,
     /// Their types.
     parameters: Vec<DataType>,
-    state: SessionState,
-    /// Those of `state`. A session runs one statement at a time.
-    pins: Pins,
 }
 
 /// A run that is planned.
@@ -224,13 +271,7 @@ impl Quick {
         if !simple || scans != 1 {
             return None;
         }
-        let mut config = state.config().clone().with_target_partitions(1);
-        let pins = Pins::install(&mut config);
-        let state = SessionStateBuilder::new_from_existing(state.clone())
-            .with_config(config)
-            .with_physical_optimizer_rules(vec![])
-            .build();
-        Some(Quick { plan, parameters, state, pins })
+        Some(Quick { plan, parameters })
     }
 }
 

@@ -21,6 +21,7 @@ use super::lanes::Lanes;
 use super::parse::{Parsed, Statement, parse};
 use super::plans::{Named, Plan, Plans, Stamp};
 use crate::catalog::events::DIVERTED;
+use crate::catalog::interrupt::Interrupt;
 use crate::catalog::late;
 use crate::catalog::transaction::Transaction;
 use crate::catalog::warehouse::{Object, Warehouse};
@@ -45,6 +46,7 @@ pub struct Session {
     /// Whether settings of the engine are other than those of a new session.
     pub(super) custom: Arc<AtomicBool>,
     pub(super) transaction: Arc<Mutex<Option<Transaction>>>,
+    interrupt: Arc<Mutex<Interrupt>>,
 }
 
 /// What is known of a statement before it runs.
@@ -101,6 +103,7 @@ impl Session {
             lanes: None,
             custom: Default::default(),
             transaction: Default::default(),
+            interrupt: Default::default(),
         }
     }
 
@@ -234,6 +237,21 @@ impl Session {
         Ok((logical, plan))
     }
 
+    /// A new statement is about to run. What is stopped from now on is that one.
+    pub fn started(&self) {
+        *self.interrupt.lock() = Interrupt::default();
+    }
+
+    /// That of the statement which runs.
+    pub fn interrupt(&self) -> Interrupt {
+        self.interrupt.lock().clone()
+    }
+
+    /// The same session for the statement that runs, and for no other.
+    pub fn for_this_statement(&self) -> Self {
+        Session { interrupt: Arc::new(Mutex::new(self.interrupt())), ..self.clone() }
+    }
+
     /// Sets the time zone.
     pub fn set_time_zone(&self, zone: &str) {
         let state = self.ctx.state_ref();
@@ -248,7 +266,7 @@ impl Session {
         parameters: &[ScalarValue],
     ) -> Result<Outcome> {
         let mut tries = 1;
-        let Ready { plan, state, physical, stamp } = loop {
+        let Ready { plan, state, physical, stamp, alone } = loop {
             match self.planned(sql, statement, parameters).await {
                 Ok(Planned::Done(outcome)) => return Ok(outcome),
                 Ok(Planned::Query(planned)) => break *planned,
@@ -264,9 +282,15 @@ impl Session {
             _ => self.rows(Arc::clone(&physical), state.task_ctx())?,
         };
         if let LogicalPlan::Dml(DmlStatement { op, table_name, .. }) = &plan {
-            let (tag, rows) = (dml_tag(op).to_owned(), Some(count(stream).await?));
-            let diverted =
-                physical.metrics().and_then(|m| m.sum_by_name(DIVERTED)).map_or(0, |n| n.as_usize());
+            let mut rows = count(stream).await?;
+            let metrics = physical.metrics().and_then(|m| m.sum_by_name(DIVERTED));
+            let mut diverted = metrics.map_or(0, |n| n.as_usize() as u64);
+            if let Some(alone) = alone
+                && let Some(appended) = alone.commit(&self.interrupt()).await?
+            {
+                (rows, diverted) = (appended.rows, appended.late);
+            }
+            let (tag, rows) = (dml_tag(op).to_owned(), Some(rows));
             let notice = (diverted > 0).then(|| {
                 let s = if diverted == 1 { "row came" } else { "rows came" };
                 format!("{diverted} {s} late and went to '{}'", late::name_of(table_name.table()))
@@ -295,9 +319,10 @@ impl Session {
         parameters: &[ScalarValue],
     ) -> Result<Planned> {
         let mut state = self.ctx.state();
+        let interrupt = self.interrupt();
         let transaction = self.transaction.lock().clone();
         match &transaction {
-            Some(transaction) => transaction.install(state.config_mut()),
+            Some(transaction) => transaction.install(state.config_mut(), &interrupt),
             None => drop(Pins::install(state.config_mut())),
         }
         let (mut plan, known) = match self.plans.get(sql) {
@@ -344,6 +369,12 @@ impl Session {
         {
             transaction.flush().await?;
         }
+        let mut alone = None;
+        if matches!(plan, LogicalPlan::Dml(_)) && transaction.is_none() {
+            let own = Transaction::alone(Pins::of(state.config()));
+            own.install(state.config_mut(), &interrupt);
+            alone = Some(own);
+        }
         if matches!(plan, LogicalPlan::Dml(_)) {
             plan = nullable_values(plan)?;
         }
@@ -351,14 +382,14 @@ impl Session {
         let mut stamp = None;
         if let Some(known) = known {
             stamp = known.stamp(&Pins::of(state.config())).filter(|_| self.is_plain());
-            if !known.is_current().await? {
+            if !known.is_current_if_pinned().await? {
                 self.plans.forget(sql);
                 return Err(Error::conflict("what the statement names was defined anew meanwhile"));
             }
         }
         prepared?;
         let physical = state.create_physical_plan(&plan).await?;
-        Ok(Planned::Query(Box::new(Ready { plan, state, physical, stamp })))
+        Ok(Planned::Query(Box::new(Ready { plan, state, physical, stamp, alone })))
     }
 }
 
@@ -385,6 +416,8 @@ struct Ready {
     state: SessionState,
     physical: Arc<dyn ExecutionPlan>,
     stamp: Option<Stamp>,
+    /// Of an INSERT outside of a transaction: its own.
+    alone: Option<Transaction>,
 }
 
 /// The engine can reset its own settings only: ours are set to their default.

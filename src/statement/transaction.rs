@@ -14,7 +14,7 @@ impl Session {
     /// Stores what was written since [`Self::begin`] in one commit. The transaction is over also if that fails.
     pub async fn commit(&self) -> Result<()> {
         match self.end() {
-            Some(transaction) => transaction.commit().await,
+            Some(transaction) => transaction.commit(&self.interrupt()).await.map(|_| ()),
             None => Ok(()),
         }
     }

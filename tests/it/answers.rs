@@ -229,3 +229,62 @@ async fn a_plan_that_was_kept_says_what_a_new_one_says() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_name_stands_for_is_its_sessions() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(BOARD).await;
+    let server = Server::over(&desk).await;
+    let (a, b) = (server.connect().await, server.connect().await);
+    a.simple_query("PREPARE q (bigint) AS SELECT product FROM board WHERE quantity > $1").await.unwrap();
+    b.simple_query("PREPARE q (bigint) AS SELECT count(*) FROM board WHERE quantity > $1").await.unwrap();
+    assert_eq!(warm(&a, "EXECUTE q(48)").await, ["p50", "p49"]);
+    assert_eq!(warm(&b, "EXECUTE q(48)").await, ["2"]);
+    a.simple_query("DEALLOCATE q").await.unwrap();
+    let e = a.simple_query("EXECUTE q(48)").await.unwrap_err();
+    assert_eq!(e.code().unwrap().code(), "26000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watermark_beside_a_board_is_the_one_of_now() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(BOARD).await;
+    desk.run("CREATE TABLE events (at TIMESTAMP NOT NULL, n BIGINT) WITH (time_column = 'at')").await;
+    let server = Server::over(&desk).await;
+    let client = server.connect().await;
+    let sql = "SELECT product, last_event_time('events') FROM board WHERE quantity = 50";
+    for day in 1..=4 {
+        desk.run(&format!("INSERT INTO events VALUES ('2026-01-0{day} 00:00:00', 1)")).await;
+        assert_eq!(warm(&client, sql).await, [format!("p50,2026-01-0{day} 00:00:00")]);
+        desk.run("INSERT INTO sales VALUES ('p1', 1); REFRESH MATERIALIZED VIEW board").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_told_of_other_columns_gets_an_answer_of_his_own() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(BOARD).await;
+    let server = Server::over(&desk).await;
+    let (a, b) = (server.connect().await, server.connect().await);
+    let sql = "SELECT quantity FROM best WHERE product = 'p50'";
+    let old = a.prepare(sql).await.unwrap();
+    assert_eq!(a.query_one(&old, &[]).await.unwrap().get::<_, i64>(0), 50);
+    desk.run("CREATE OR REPLACE VIEW best AS SELECT product, quantity / 4.0 AS quantity FROM board").await;
+    for _ in 0..30 {
+        // As it was told: whole numbers.
+        assert_eq!(a.query_one(&old, &[]).await.unwrap().get::<_, i64>(0), 12);
+        let new = b.prepare(sql).await.unwrap();
+        assert_eq!(b.query_one(&new, &[]).await.unwrap().get::<_, f64>(0), 12.5);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Another process makes the board anew; what is prepared after that is described as it is.
+    let other = home.desk().await;
+    let columns = "SELECT * FROM board";
+    assert_eq!(b.prepare(columns).await.unwrap().columns().len(), 3);
+    assert_eq!(warm(&b, columns).await.len(), 10);
+    other.run("DROP VIEW best; CREATE OR REPLACE MATERIALIZED VIEW board WITH (refresh_mode = 'snapshot') AS SELECT product FROM sales").await;
+    assert_eq!(b.prepare(columns).await.unwrap().columns().len(), 1);
+}

@@ -1,10 +1,12 @@
 //! Transactions: what a session sees between BEGIN and COMMIT, and what others see of it.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use toplake::error::Kind;
 use toplake::statement::Session;
 
-use crate::harness::{Desk, Home, soon};
+use crate::harness::{Desk, Fault, Gate, Home, soon};
 
 const TABLES: &str = "
     CREATE TABLE sales (event_time TIMESTAMP NOT NULL, product BIGINT, quantity BIGINT) WITH (time_column = 'event_time');
@@ -176,6 +178,90 @@ async fn a_commit_into_a_table_that_was_made_again_fails_and_stores_nothing() {
     let e = a.commit().await.unwrap_err();
     assert_eq!(e.kind(), Kind::Conflict, "{e:?}");
     assert_eq!(one(&a, "SELECT count(*) FROM products").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_failed_is_not_stored_in_part_and_takes_nothing_along() {
+    let (_home, desk) = home().await;
+    let a = session(&desk);
+    a.begin();
+    a.sql(INSERT).await.unwrap();
+    refused(&a, "INSERT INTO sales VALUES ('2026-01-01 10:00:00', 1, 5), (NULL, 2, 6)").await;
+    assert_eq!(a.commit().await.unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(total(&a).await, 0);
+
+    a.begin();
+    a.sql(INSERT).await.unwrap();
+    a.savepoint("s").await.unwrap();
+    refused(&a, "INSERT INTO sales VALUES ('2026-01-01 10:00:00', 1, 5), (NULL, 2, 6)").await;
+    assert!(a.savepoint("t").await.is_err());
+    a.rollback_to("s").await.unwrap();
+    a.commit().await.unwrap();
+    assert_eq!(total(&a).await, 11);
+
+    // Nothing is left of the first table, so another may be written.
+    a.begin();
+    a.savepoint("s").await.unwrap();
+    a.sql(INSERT).await.unwrap();
+    a.rollback_to("s").await.unwrap();
+    a.sql("INSERT INTO products VALUES (1)").await.unwrap();
+    a.commit().await.unwrap();
+    assert_eq!((total(&a).await, one(&a, "SELECT count(*) FROM products").await), (11, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_made_anew_meanwhile_is_not_read_as_what_it_was() {
+    let (_home, desk) = home().await;
+    desk.run(
+        "INSERT INTO sales VALUES ('2026-01-01 10:00:00', 1, 5);
+         CREATE MATERIALIZED VIEW board WITH (refresh_mode = 'snapshot') AS SELECT product, quantity FROM sales",
+    )
+    .await;
+    let a = session(&desk);
+    a.begin();
+    assert_eq!(one(&a, "SELECT count(product) FROM board").await, 1);
+    desk.run("CREATE OR REPLACE MATERIALIZED VIEW board WITH (refresh_mode = 'snapshot') AS SELECT product AS item FROM sales")
+        .await;
+    assert_eq!(refused(&a, "SELECT count(item) FROM board").await.kind(), Kind::Conflict);
+    a.rollback().await;
+    assert_eq!(one(&a, "SELECT count(item) FROM board").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_has_begun_is_waited_for() {
+    let (home, desk) = home().await;
+    drop(desk);
+    let (slow, faults) = home.faulty_desk().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let front: Arc<dyn toplake::pg::Engine> = toplake::app::Front::new(slow.engine.clone());
+    tokio::spawn(toplake::pg::serve(listener, front, std::future::pending()));
+    let config = format!("host=127.0.0.1 port={port} user=toplake dbname=toplake");
+    for statements in [
+        &[INSERT][..],
+        &["BEGIN", INSERT, "COMMIT"],
+        &[
+            "INSERT INTO sales VALUES ('2026-01-01 10:00:00', 1, 5); INSERT INTO sales VALUES ('2026-01-01 10:00:00', 1, 6)",
+        ],
+    ] {
+        let (client, connection) = tokio_postgres::connect(&config, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let cancel = client.cancel_token();
+        let before = total(&slow.session).await;
+        let gate = Gate::new();
+        faults.on_put("sales/_delta_log", [Fault::Pause(Arc::clone(&gate))]);
+        let work = tokio::spawn(async move {
+            for sql in statements {
+                client.simple_query(sql).await?;
+            }
+            Ok::<(), tokio_postgres::Error>(())
+        });
+        gate.arrived().await;
+        cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        gate.release();
+        soon(work).await.unwrap().expect("it was stored, and was said not to be");
+        assert_eq!(total(&slow.session).await, before + 11, "{statements:?}");
+    }
 }
 
 #[derive(Debug, Clone)]
