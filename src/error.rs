@@ -32,6 +32,8 @@ pub enum Kind {
     WrongObjectType,
     /// Others depend on the object.
     DependentObjects,
+    /// The user may not do that.
+    InsufficientPrivilege,
     /// A value does not fit its column.
     InvalidValue,
     /// A NULL where none may be.
@@ -52,6 +54,10 @@ pub enum Kind {
     Conflict,
     /// More bad input than was allowed.
     TooManyErrors,
+    /// More queries than may run, or wait, at a time.
+    TooManyQueries,
+    /// More statements a second than were allowed.
+    TooManyRequests,
     /// Memory or another budget is used up.
     ResourcesExhausted,
     /// Cancelled by the user, a time-out or the server's end.
@@ -84,6 +90,7 @@ impl Kind {
             Kind::DuplicateTable => ("42P07", 409, false),
             Kind::WrongObjectType => ("42809", 400, false),
             Kind::DependentObjects => ("2BP01", 409, false),
+            Kind::InsufficientPrivilege => ("42501", 403, false),
             Kind::InvalidValue => ("22P02", 400, false),
             Kind::NotNull => ("23502", 400, false),
             Kind::OutOfRange => ("22003", 400, false),
@@ -94,6 +101,8 @@ impl Kind {
             Kind::UndefinedSavepoint => ("3B001", 400, false),
             Kind::Conflict => ("40001", 409, true),
             Kind::TooManyErrors => ("22000", 400, false),
+            Kind::TooManyQueries => ("53300", 429, true),
+            Kind::TooManyRequests => ("53400", 429, true),
             Kind::ResourcesExhausted => ("53200", 503, true),
             Kind::Cancelled => ("57014", 503, true),
             Kind::Storage => ("58030", 503, true),

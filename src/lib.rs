@@ -11,6 +11,7 @@
 //! | [`rollup`] | incremental views: the formula |
 //! | [`catalog`] | what a warehouse holds, as catalogs of the engine |
 //! | [`optimizer`] | rules of our own for the engine's planner |
+//! | [`workload`] | how queries share the machine |
 //! | [`session`] | the one place that makes a session of the engine |
 //! | [`leaderboard`] | refreshing snapshot views |
 //! | [`ingest`] | files into events tables, each once |
@@ -34,3 +35,4 @@ pub mod pg;
 pub mod rollup;
 pub mod session;
 pub mod statement;
+pub mod workload;

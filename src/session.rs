@@ -6,12 +6,11 @@ use std::sync::Arc;
 use datafusion::catalog::{CatalogProviderList, TableFunction, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{ViewTable, source_as_provider};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::catalog::access::Access;
 use crate::catalog::audit::{self, Audit, AuditFunction};
 use crate::catalog::events::EventsTable;
 use crate::catalog::leaderboard::LeaderboardTable;
@@ -27,33 +26,41 @@ use crate::optimizer::candidates::{Candidates, rollups_over};
 use crate::optimizer::settings::PlannerSettings;
 use crate::rollup::table::RollupTable;
 use crate::rollup::view::Rollup;
+use crate::workload::{Resources, Workload};
 
 /// What every session of a process shares.
 #[derive(Debug, Clone)]
 pub struct Engine {
     warehouse: Arc<Warehouse>,
     base: SessionState,
+    workload: Arc<Workload>,
 }
 
 impl Engine {
     /// An engine over a warehouse whose queries may take `memory_limit` bytes together; beyond that they spill, then
     /// fail.
     pub fn try_new(warehouse: Arc<Warehouse>, memory_limit: usize) -> Result<Self> {
-        let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit), five());
+        Self::within(warehouse, &Resources::with_memory(memory_limit))
+    }
+
+    /// An engine over a warehouse whose queries take no more than these resources.
+    pub fn within(warehouse: Arc<Warehouse>, resources: &Resources) -> Result<Self> {
         // Without a list cache, which would never see a new file of an external table.
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(pool))
-            .with_object_list_cache_limit(0)
-            .build_arc()?;
+        let runtime = resources.runtime().with_object_list_cache_limit(0).build_arc()?;
         let builder = SessionStateBuilder::new().with_config(config()).with_runtime_env(runtime);
         let base = plug(builder.with_default_features(), &warehouse)?.build();
         warehouse.set_planner(base.clone());
-        Ok(Engine { warehouse, base })
+        Ok(Engine { warehouse, base, workload: Workload::new(resources) })
     }
 
     /// The warehouse.
     pub fn warehouse(&self) -> &Arc<Warehouse> {
         &self.warehouse
+    }
+
+    /// What queries of this engine share.
+    pub fn workload(&self) -> &Arc<Workload> {
+        &self.workload
     }
 
     /// A session of its own: settings that it changes, and catalogs that it adds, are seen by nobody else.
@@ -69,15 +76,23 @@ impl Engine {
         SessionContext::new_with_state(own.build())
     }
 
+    /// The same for somebody who may not do everything: functions that name a table look at it with the rights of whoever
+    /// calls them.
+    pub fn context_of(&self, access: &Access) -> SessionContext {
+        let ctx = self.context();
+        if !access.is_admin() {
+            for function in watermark::udfs(&self.warehouse, Some(access)) {
+                ctx.register_udf(function.as_ref().clone());
+            }
+            ctx.register_udtf(audit::NAME, Arc::new(AuditFunction::new(&self.warehouse, Some(access))));
+        }
+        ctx
+    }
+
     /// A state for work that no user asked for: folds and refreshes.
     pub fn state(&self) -> SessionState {
         self.base.clone()
     }
-}
-
-/// Most consumers that an out-of-memory error names.
-fn five() -> std::num::NonZeroUsize {
-    std::num::NonZeroUsize::MIN.saturating_add(4)
 }
 
 /// Plugs a warehouse into any DataFusion program: its catalog `toplake`, the functions and the store. Rollups are read
@@ -87,9 +102,9 @@ pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<
     let mut builder = builder;
     let scalars = builder.scalar_functions().get_or_insert_default();
     scalars.extend(toplake_udfs::all_scalar_functions());
-    scalars.extend(watermark::udfs(warehouse));
+    scalars.extend(watermark::udfs(warehouse, None));
     builder.aggregate_functions().get_or_insert_default().extend(toplake_udfs::all_aggregate_functions());
-    let audit = TableFunction::new(audit::NAME.to_owned(), Arc::new(AuditFunction(Arc::clone(warehouse))));
+    let audit = TableFunction::new(audit::NAME.to_owned(), Arc::new(AuditFunction::new(warehouse, None)));
     builder.table_functions().get_or_insert_default().insert(audit::NAME.to_owned(), Arc::new(audit));
     builder = optimizer::rules().into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
     let catalogs = builder
@@ -152,7 +167,12 @@ pub fn default_memory_limit() -> usize {
 
 /// An engine over the warehouse at a location, with defaults.
 pub async fn open(location: &str) -> Result<Engine> {
-    Engine::try_new(Warehouse::open(location).await?, default_memory_limit())
+    open_within(location, &Resources::with_memory(default_memory_limit())).await
+}
+
+/// An engine over the warehouse at a location, whose queries take no more than these resources.
+pub async fn open_within(location: &str, resources: &Resources) -> Result<Engine> {
+    Engine::within(Warehouse::open(location).await?, resources)
         .map_err(|e| Error::context(e, format!("warehouse '{location}'")))
 }
 

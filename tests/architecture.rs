@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["lake"],
     &["rollup"],
     &["catalog"],
-    &["optimizer"],
+    &["optimizer", "workload"],
     &["session"],
     &["leaderboard", "maintain", "ingest"],
     &["jobs"],

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::limits::LimitOptions;
 use super::security::{TlsOptions, UserEntry};
 use crate::error::{Error, Result};
 use crate::ingest::kafka::options::Options;
@@ -26,6 +27,10 @@ pub(super) struct Config {
     pub(super) tls: TlsOptions,
     /// Who may connect.
     pub(super) users: Vec<UserEntry>,
+    /// Where admins may read and write outside of the warehouse.
+    pub(super) allowed_locations: Option<Vec<String>>,
+    /// What clients may take.
+    pub(super) limits: LimitOptions,
     /// What the server consumes.
     pub(super) ingest: Vec<Options>,
 }
@@ -37,6 +42,7 @@ impl Config {
             .map_err(|e| Error::invalid_input(format!("cannot read '{path}': {e}")))?;
         let config: Config = toml::from_str(&text)
             .map_err(|e| Error::invalid_input(format!("'{path}': {}", e.to_string().trim_end())))?;
+        config.limits.check().map_err(|e| e.context(format!("'{path}'")))?;
         for options in &config.ingest {
             options.check().map_err(|e| e.context(format!("'{path}'")))?;
         }
@@ -66,6 +72,17 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/server/toplake.toml");
+        let config = Config::read(path).unwrap();
+        let users = super::super::security::users(&config.users).unwrap();
+        assert_eq!(users.iter().count(), 1);
+        let resources = config.limits.resources();
+        assert_eq!((resources.memory, resources.spill), (4 << 30, 50 << 30));
+        assert!(super::super::security::locations(config.allowed_locations.as_deref(), &users).is_ok());
+    }
+
+    #[test]
     fn pipelines_are_read_and_what_is_wrong_is_named() {
         let one = "[[ingest]]\ntable = 'a'\nbrokers = 'h:1'\ntopics = ['t']\n";
         let config = read(&format!("warehouse = './w'\nlisten = '127.0.0.1:7432'\n{one}")).unwrap();
@@ -75,6 +92,10 @@ mod tests {
             (format!("{one}{one}"), "two [[ingest]] are called 'a'"),
             (one.replace("'h:1'", "''"), "no brokers"),
             (one.replace("topics", "topic"), "topic"),
+            ("[limits.reader]\nheavy_queries = 0".to_owned(), "heavy_queries"),
+            ("[limits]\nmemory = 'much'".to_owned(), "memory"),
+            ("[limits.guest]\nqueue = 1".to_owned(), "guest"),
+            ("[[users]]\nname = 'ann'\nverifier = 'x'\nrole = 'owner'".to_owned(), "owner"),
         ] {
             let e = read(&text).unwrap_err();
             assert!(e.message().contains(what), "{}", e.message());

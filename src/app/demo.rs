@@ -9,8 +9,9 @@ use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::Mutex;
 
+use super::front::Bounds;
 use super::security;
-use super::serve::{self, Server};
+use super::serve::{self, Door, Server};
 use crate::catalog::warehouse::Object;
 use crate::demo::feed::Feed;
 use crate::error::{Error, Result};
@@ -70,7 +71,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     );
     println!("Ctrl-C stops it; started again it carries on.");
     let live = live(Arc::new(Mutex::new(feed)), arguments.rate);
-    serve::serve(engine, listener, &arguments.server, options, vec![live], vec![]).await
+    let door = Door { listener, bounds: Bounds::default(), options };
+    serve::serve(engine, door, &arguments.server, vec![live], vec![]).await
 }
 
 /// The events of the past: all of them at the first start, those of the time it was off at a later one.

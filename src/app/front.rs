@@ -7,7 +7,10 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::MemoryPool;
 
+use super::rate::{Rate, Rates};
 use super::workers::Workers;
+use crate::catalog::access::Access;
+use crate::catalog::locations::Locations;
 use crate::catalog::schemas::CATALOG;
 use crate::error::{Error, Result};
 use crate::pg;
@@ -17,32 +20,56 @@ use crate::statement::{self, Session, Statement};
 /// A session of the engine for each client.
 pub struct Front {
     engine: Engine,
+    bounds: Bounds,
     workers: Option<Workers>,
 }
 
+/// What nobody gets beyond.
+pub struct Bounds {
+    /// Where admins may read and write outside of the warehouse.
+    pub locations: Locations,
+    /// How many statements a second the users of each role may start.
+    pub rates: Rates,
+}
+
+impl Default for Bounds {
+    /// Wherever the process may, and as many as come.
+    fn default() -> Self {
+        Bounds { locations: Locations::anywhere(), rates: Rates::default() }
+    }
+}
+
 impl Front {
-    /// A front for an engine. Statements run where their connection runs.
+    /// A front for an engine, without bounds. Statements run where their connection runs.
     pub fn new(engine: Engine) -> Arc<Self> {
-        Arc::new(Front { engine, workers: None })
+        Self::within(engine, Bounds::default())
     }
 
-    /// A front whose statements run on threads of their own.
-    pub(super) fn with_workers(engine: Engine, workers: Workers) -> Arc<Self> {
-        Arc::new(Front { engine, workers: Some(workers) })
+    /// The same within bounds.
+    pub fn within(engine: Engine, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Front { engine, bounds, workers: None })
+    }
+
+    /// A front within bounds whose statements run on threads of their own.
+    pub(super) fn with_workers(engine: Engine, bounds: Bounds, workers: Workers) -> Arc<Self> {
+        Arc::new(Front { engine, bounds, workers: Some(workers) })
     }
 }
 
 #[async_trait]
 impl pg::Engine for Front {
     async fn connect(&self, client: &pg::Client) -> Result<Arc<dyn pg::Connection>> {
-        let ctx = self.engine.context();
+        let access = Access::new(&client.user, client.role, self.bounds.locations.clone());
+        let ctx = self.engine.context_of(&access);
         pg::register_pg_catalog(&ctx, CATALOG, client)?;
-        let session = Session::new(ctx, Arc::clone(self.engine.warehouse())).watching();
+        let session = Session::of(ctx, Arc::clone(self.engine.warehouse()), access);
+        let session = session.beside(self.engine.workload()).watching();
         let session = match &self.workers {
             Some(workers) => session.on(workers.lanes()),
             None => session,
         };
-        Ok(Arc::new(Connected { session, workers: self.workers.clone() }))
+        let rate = self.bounds.rates.of(client.role);
+        Ok(Arc::new(Connected { session, rate, workers: self.workers.clone() }))
     }
 
     fn memory(&self) -> Option<Arc<dyn MemoryPool>> {
@@ -52,6 +79,7 @@ impl pg::Engine for Front {
 
 struct Connected {
     session: Session,
+    rate: Option<Arc<Rate>>,
     workers: Option<Workers>,
 }
 
@@ -87,6 +115,9 @@ impl pg::Connection for Connected {
     }
 
     async fn execute(&self, parsed: &pg::Parsed, parameters: &[ScalarValue]) -> Result<pg::Outcome> {
+        if let Some(rate) = &self.rate {
+            rate.take()?;
+        }
         let statement = Self::statement(parsed)?;
         if let Some(outcome) = self.session.at_hand(statement, parameters).await? {
             return Ok(outcome);

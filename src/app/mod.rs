@@ -5,7 +5,9 @@ mod demo;
 mod front;
 mod ingest;
 mod kafka;
+mod limits;
 mod offsets;
+mod rate;
 mod refresh;
 mod security;
 mod serve;
@@ -22,7 +24,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::Result;
 
-pub use front::Front;
+pub use front::{Bounds, Front};
+pub use rate::Rates;
 
 /// Exact rollups and top-K over a data lake.
 #[derive(Debug, Parser)]

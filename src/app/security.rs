@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::catalog::locations::Locations;
 use crate::catalog::privileges::Role;
 use crate::error::{Error, Result};
 use crate::pg::{self, RequireTls, Tls, User, Users};
@@ -55,6 +56,16 @@ pub(super) fn users(entries: &[UserEntry]) -> Result<Users> {
         Ok(User { name: entry.name.clone(), verifier, role: entry.role })
     });
     Users::new(users.collect::<Result<Vec<_>>>()?)
+}
+
+/// Where admins may read and write outside of the warehouse: where they are listed, and with users nowhere else. Whoever is
+/// on this machine anyway and needs no password may go where the process may.
+pub(super) fn locations(listed: Option<&[String]>, users: &Users) -> Result<Locations> {
+    match listed {
+        None if users.is_empty() => Ok(Locations::anywhere()),
+        listed => Locations::only(listed.unwrap_or_default().iter().map(String::as_str))
+            .map_err(|e| e.context("allowed_locations")),
+    }
 }
 
 /// What the front end has to know, for a server that listens on `address`. What would let strangers in, or let them listen,

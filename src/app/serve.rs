@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::config::Config;
-use super::front::Front;
+use super::front::{Bounds, Front};
 use super::security::{self, TlsOptions};
 use super::signal::stopping;
 use super::workers::Workers;
@@ -77,11 +77,21 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     })?;
     let server = arguments.server.or(&config);
     let users = security::users(&config.users)?;
-    let options = security::options(server.listen(), &arguments.tls.or(&config.tls), users)?;
-    let engine = session::open(&warehouse).await?;
+    let locations = security::locations(config.allowed_locations.as_deref(), &users)?;
+    let mut options = security::options(server.listen(), &arguments.tls.or(&config.tls), users)?;
+    config.limits.apply(&mut options);
+    let engine = session::open_within(&warehouse, &config.limits.resources()).await?;
+    let bounds = Bounds { locations, rates: config.limits.rates() };
     let listener = listen(&server).await?;
     println!("toplake serves {warehouse} on {}", listener.local_addr()?);
-    serve(engine, listener, &server, options, vec![], config.ingest).await
+    serve(engine, Door { listener, bounds, options }, &server, vec![], config.ingest).await
+}
+
+/// Where clients come in.
+pub(super) struct Door {
+    pub(super) listener: TcpListener,
+    pub(super) bounds: Bounds,
+    pub(super) options: pg::Options,
 }
 
 /// Opens the port.
@@ -93,9 +103,8 @@ pub(super) async fn listen(server: &Server) -> Result<TcpListener> {
 /// Serves, and consumes what `pipelines` say, until SIGINT or SIGTERM, then drains; a second signal ends the process at once.
 pub(super) async fn serve(
     engine: Engine,
-    listener: TcpListener,
+    door: Door,
     server: &Server,
-    options: pg::Options,
     more: Vec<Job>,
     pipelines: Vec<Options>,
 ) -> Result<()> {
@@ -118,8 +127,8 @@ pub(super) async fn serve(
     }
     let mut asked = stopping;
     let shutdown = async move { drop(asked.wait_for(|stop| *stop).await) };
-    let front = Front::with_workers(engine, workers.clone());
-    pg::serve_with(listener, front, options, shutdown).await?;
+    let front = Front::with_workers(engine, door.bounds, workers.clone());
+    pg::serve_with(door.listener, front, door.options, shutdown).await?;
     while consuming.join_next().await.is_some() {}
     background.abort();
     Ok(())

@@ -24,6 +24,8 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::Expr;
 use futures::TryStreamExt;
 
+use super::access::Access;
+use super::privileges::Privilege;
 use super::warehouse::Warehouse;
 use crate::error::{Error, Result};
 use crate::lake::instant::instant;
@@ -39,7 +41,17 @@ pub const NAME: &str = "audit";
 
 /// The table function.
 #[derive(Debug)]
-pub struct AuditFunction(pub Arc<Warehouse>);
+pub struct AuditFunction {
+    warehouse: Arc<Warehouse>,
+    access: Option<Access>,
+}
+
+impl AuditFunction {
+    /// The function over a warehouse. Without anybody's access it is for the definitions of views.
+    pub fn new(warehouse: &Arc<Warehouse>, access: Option<&Access>) -> Self {
+        AuditFunction { warehouse: Arc::clone(warehouse), access: access.cloned() }
+    }
+}
 
 impl TableFunctionImpl for AuditFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> EngineResult<Arc<dyn TableProvider>> {
@@ -58,7 +70,8 @@ impl TableFunctionImpl for AuditFunction {
         };
         let zone = args.session().config().options().execution.time_zone.clone();
         let audit = Audit {
-            warehouse: Arc::clone(&self.0),
+            warehouse: Arc::clone(&self.warehouse),
+            access: self.access.clone(),
             rollup: rollup.to_owned(),
             from: from.clone(),
             to: to.clone(),
@@ -99,6 +112,8 @@ fn schema() -> SchemaRef {
 #[derive(Debug)]
 pub struct Audit {
     warehouse: Arc<Warehouse>,
+    /// Whose session it is for.
+    access: Option<Access>,
     rollup: String,
     from: ScalarValue,
     to: ScalarValue,
@@ -110,7 +125,11 @@ pub struct Audit {
 impl Audit {
     /// The rollup that is audited.
     pub async fn rollup(&self) -> Result<Arc<Rollup>> {
-        self.warehouse.rollup(&self.rollup).await
+        let rollup = self.warehouse.rollup(&self.rollup).await?;
+        if let Some(access) = &self.access {
+            access.check(Privilege::Select, &self.warehouse, &self.rollup)?;
+        }
+        Ok(rollup)
     }
 
     fn ranges(&self, definition: &Definition) -> Result<TimeRanges> {

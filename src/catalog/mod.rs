@@ -23,9 +23,12 @@
 //! | [`interrupt`] | until when a statement may be stopped |
 //! | [`transaction`] | what a session has written and not committed |
 //! | [`watermark`] | the function of that name |
+//! | [`access`] | whose session it is, and what that one may do |
+//! | [`locations`] | where a server may read and write outside of its warehouse |
 //! | [`options`] | `WITH (…)` |
 //! | [`privileges`] | roles, and who may do what with a table |
 
+pub mod access;
 pub mod audit;
 pub mod dead_letters;
 pub mod events;
@@ -35,6 +38,7 @@ pub mod jobs;
 pub mod late;
 pub mod leaderboard;
 pub mod ledger;
+pub mod locations;
 pub mod offsets;
 pub mod options;
 pub mod outbox;

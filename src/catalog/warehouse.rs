@@ -22,6 +22,7 @@ use super::late;
 use super::leaderboard::LeaderboardTable;
 use super::ledger;
 use super::options::{Late, ObjectKind, keys};
+use super::privileges::Grants;
 use super::recent_keys;
 use super::side_table::SideTable;
 use crate::error::{Error, Kind, Result};
@@ -416,7 +417,11 @@ impl Warehouse {
         operation: &'static str,
     ) -> Result<()> {
         let mut change = Change::new(CommitKind::Metadata, operation, now);
-        change.metadata = Some(new.metadata(table.name())?);
+        let mut metadata = new.metadata(table.name())?;
+        if !is_dropped(now) {
+            Grants::keep(&now.metadata.configuration, &mut metadata.configuration);
+        }
+        change.metadata = Some(metadata);
         change.removes = now.files.values().cloned().collect();
         // What came in between would stay.
         change.refuses_all = true;

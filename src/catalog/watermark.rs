@@ -18,7 +18,9 @@ use datafusion::logical_expr::{
 };
 use datafusion::prelude::Expr;
 
+use super::access::Access;
 use super::options::keys;
+use super::privileges::Privilege;
 use super::warehouse::{Object, Warehouse};
 use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
@@ -34,22 +36,24 @@ enum Which {
     CompleteThrough,
 }
 
-/// The functions over a warehouse.
-pub fn udfs(warehouse: &Arc<Warehouse>) -> [Arc<ScalarUDF>; 3] {
+/// The functions over a warehouse. Without anybody's access they are for the definitions of views.
+pub fn udfs(warehouse: &Arc<Warehouse>, access: Option<&Access>) -> [Arc<ScalarUDF>; 3] {
     [Which::Watermark, Which::LastEventTime, Which::CompleteThrough]
-        .map(|which| Arc::new(ScalarUDF::from(Watermark::new(warehouse, which))))
+        .map(|which| Arc::new(ScalarUDF::from(Watermark::new(warehouse, which, access))))
 }
 
 #[derive(Debug)]
 struct Watermark {
     which: Which,
     warehouse: Arc<Warehouse>,
+    /// Whose session it is for.
+    access: Option<Access>,
     signature: Signature,
     documentation: Documentation,
 }
 
 impl Watermark {
-    fn new(warehouse: &Arc<Warehouse>, which: Which) -> Self {
+    fn new(warehouse: &Arc<Warehouse>, which: Which, access: Option<&Access>) -> Self {
         let (description, syntax) = match which {
             Which::Watermark => (
                 "Returns the event time up to which a table is taken to be complete: the highest event time seen (of \
@@ -73,13 +77,21 @@ impl Watermark {
             .with_argument("table", "Name of an events table, or of a rollup, as a string literal.")
             .build();
         let signature = Signature::string(1, Volatility::Stable);
-        Watermark { which, warehouse: Arc::clone(warehouse), signature, documentation }
+        Watermark {
+            which,
+            warehouse: Arc::clone(warehouse),
+            access: access.cloned(),
+            signature,
+            documentation,
+        }
     }
 }
 
 impl PartialEq for Watermark {
     fn eq(&self, other: &Self) -> bool {
-        self.which == other.which && Arc::ptr_eq(&self.warehouse, &other.warehouse)
+        self.which == other.which
+            && self.access == other.access
+            && Arc::ptr_eq(&self.warehouse, &other.warehouse)
     }
 }
 
@@ -88,6 +100,7 @@ impl Eq for Watermark {}
 impl Hash for Watermark {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.which.hash(state);
+        self.access.hash(state);
         Arc::as_ptr(&self.warehouse).hash(state);
     }
 }
@@ -116,6 +129,9 @@ impl ScalarUDFImpl for Watermark {
             );
         };
         let Some(name) = name.try_as_str().flatten() else { return Ok(ColumnarValue::Scalar(null())) };
+        if let Some(access) = &self.access {
+            access.check(Privilege::Select, &self.warehouse, name)?;
+        }
         let pins = args.config_options.extensions.get::<Pins>();
         let snapshot = |name: &str| match pins.and_then(|pins| pins.get(name)) {
             Some(snapshot) => Ok(snapshot),
@@ -176,6 +192,11 @@ pub fn complete_through(rollup: &Rollup, events: &Snapshot) -> Result<Option<i64
 /// Whether a function is one of these: what it gives depends on the pinned version alone.
 pub fn is_one(function: &ScalarUDF) -> bool {
     (function.inner().as_ref() as &dyn Any).is::<Watermark>()
+}
+
+/// Whether an expression calls one of these.
+pub fn is_call(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if is_one(&call.func))
 }
 
 /// The tables and rollups whose completeness an expression asks for, each with its warehouse.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
 
@@ -176,6 +176,15 @@ impl Table {
                 // The next version may have been there and be cleaned up by now.
                 None => return self.reopen().await,
             }
+        }
+    }
+
+    /// The newest version there was at some moment within the last `age`.
+    pub async fn seen_within(&self, age: Duration) -> Result<Arc<Snapshot>> {
+        let looked = self.state.read().looked;
+        match looked.0.elapsed() < age {
+            true => Ok(self.snapshot()),
+            false => self.update().await,
         }
     }
 

@@ -35,11 +35,14 @@ pub(super) struct Ticket {
 }
 
 impl Sessions {
-    /// Enters a session.
-    pub(super) fn enter(&self) -> Ticket {
+    /// Enters a session, unless there are so many already.
+    pub(super) fn enter(&self, most: usize) -> Option<Ticket> {
         let cancel = Arc::new(Notify::new());
         let secret = rand::random();
         let mut running = self.inner.running.lock();
+        if running.len() >= most {
+            return None;
+        }
         // Numbers are positive, and come again after two billion connections.
         let next = || (self.inner.last.fetch_add(1, Ordering::Relaxed) & i32::MAX).max(1);
         let mut pid = next();
@@ -47,7 +50,7 @@ impl Sessions {
             pid = next();
         }
         running.insert(pid, Entry { secret, cancel: Arc::clone(&cancel) });
-        Ticket { sessions: self.clone(), pid, secret, cancel }
+        Some(Ticket { sessions: self.clone(), pid, secret, cancel })
     }
 
     /// Cancels what the session runs, if it runs something and the secret is right. The client is told nothing of it.
@@ -85,7 +88,8 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_secret_cancels_and_only_what_runs() {
         let sessions = Sessions::default();
-        let ticket = sessions.enter();
+        let ticket = sessions.enter(1).unwrap();
+        assert!(sessions.enter(1).is_none());
         sessions.cancel(ticket.pid, ticket.secret);
         let soon = Duration::from_millis(20);
         {

@@ -234,6 +234,8 @@ pub struct Options {
     pub require_tls: RequireTls,
     /// More connections at once than this are refused.
     pub max_connections: usize,
+    /// So many of them are for admins only, so that one can come in and see to it.
+    pub reserved_connections: usize,
     /// How long running statements may go on after the shutdown begins.
     pub drain: Duration,
 }
@@ -245,6 +247,7 @@ impl Default for Options {
             tls: None,
             require_tls: RequireTls::default(),
             max_connections: 1_000,
+            reserved_connections: 3,
             drain: Duration::from_secs(10),
         }
     }
@@ -296,7 +299,8 @@ pub async fn serve_with(
             }
             accepted = listener.accept() => match accepted {
                 Ok((socket, address)) => {
-                    let full = tasks.len() >= max_connections;
+                    // Whoever has not said who it is yet needs room, too, and strangers get so much and no more.
+                    let full = tasks.len() >= 2 * max_connections;
                     let door = startup::Door {
                         engine: Arc::clone(&engine),
                         options: Arc::clone(&options),

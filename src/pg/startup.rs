@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::answers::Answers;
-use super::cancel::Sessions;
+use super::cancel::{Sessions, Ticket};
 use super::error::{Failure, Stop, state};
 use super::message::Body;
 use super::session::Session;
@@ -78,7 +78,7 @@ async fn greet(socket: TcpStream, address: SocketAddr, door: Door) -> Option<Ses
 pub(super) struct Start {
     pub(super) client: Client,
     pub(super) connection: Arc<dyn super::Connection>,
-    pub(super) ticket: super::cancel::Ticket,
+    pub(super) ticket: Ticket,
 }
 
 /// Answers the first messages; none when there is nothing more to do.
@@ -153,6 +153,17 @@ async fn converse(
 }
 
 impl Door {
+    /// A place among the sessions; the last ones are for admins.
+    fn enter(&self, role: Role) -> Result<Ticket, Failure> {
+        let Options { max_connections: all, reserved_connections: reserved, .. } = *self.options;
+        let (most, why) = match role {
+            Role::Admin => (all, "sorry, too many clients already"),
+            _ => (all.saturating_sub(reserved), "remaining connection slots are reserved for the role admin"),
+        };
+        let full = || Failure::fatal(state::TOO_MANY_CONNECTIONS, why);
+        self.sessions.enter(most).ok_or_else(full)
+    }
+
     /// Refuses a connection that the server's users and certificate are not for.
     fn check_origin(&self, address: SocketAddr, encrypted: bool) -> Result<(), Failure> {
         let remote = !address.ip().to_canonical().is_loopback();
@@ -238,7 +249,7 @@ async fn open(
             return Err(unknown(&name).into());
         }
     }
-    let ticket = door.sessions.enter();
+    let ticket = door.enter(role)?;
     let client = Client {
         user,
         role,

@@ -44,6 +44,11 @@ impl AlterTable {
         }))
     }
 
+    /// The value that it gives an option.
+    pub(super) fn option(&self, key: &str) -> Option<String> {
+        self.options.get(key).cloned().flatten()
+    }
+
     fn parts(name: &[Item], rest: &[Item]) -> Option<Self> {
         let (if_exists, name) = match name {
             [r#if, exists, name @ ..] if r#if.is("if") && exists.is("exists") => (true, name),

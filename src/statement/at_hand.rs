@@ -12,6 +12,7 @@ use super::literals::Lifted;
 use super::parse::{Parsed, Statement, parse_one};
 use super::plans::{Plan, Quickly, Stamp, Template};
 use super::run::{Outcome, Session};
+use crate::catalog::privileges::Privilege;
 use crate::error::Result;
 
 impl Session {
@@ -24,7 +25,7 @@ impl Session {
 
     /// Whether an answer that another session was given is what this one would get for the same statement and time zone.
     pub fn shares(&self, stamp: &Stamp) -> bool {
-        self.is_plain() && stamp.holds()
+        self.is_plain() && self.may_read(stamp) && stamp.holds()
     }
 
     /// The answer of a statement whose rows are in memory and whose plan is known, perhaps with other values; none where
@@ -39,6 +40,9 @@ impl Session {
             None => None,
         };
         let Some(Quickly { physical, context, stamp }) = quick else { return Ok(None) };
+        if !stamp.as_ref().map_or(self.access.is_admin(), |stamp| self.may_read(stamp)) {
+            return Ok(None);
+        }
         let stream = datafusion::physical_plan::execute_stream(physical, context)?;
         Ok(Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp }))
     }
@@ -79,6 +83,11 @@ impl Session {
             return None;
         }
         self.plan_anew(&self.ctx.state(), sql, &statement).await.ok()?.1
+    }
+
+    /// Whether it may read what an answer is made from; who may not is told so where the statement is run.
+    fn may_read(&self, stamp: &Stamp) -> bool {
+        stamp.names().iter().all(|name| self.may(Privilege::Select, name))
     }
 
     /// Whether it is in no transaction, and its settings are those of a new session.

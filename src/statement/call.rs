@@ -17,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
 
+use super::access::Right;
 use super::parse::{Parsed, Statement, normal, parse_one};
 use super::procedures::PROCEDURES;
 use super::run::{Description, Outcome, Session};
@@ -27,7 +28,9 @@ use crate::lake::instant::instant;
 pub(super) struct Procedure {
     /// What CALL calls it.
     pub(super) name: &'static str,
-    /// What it takes.
+    /// What whoever calls it needs.
+    pub(super) right: Right,
+    /// What it takes, first of all the name of what it works on.
     pub(super) parameters: &'static [Parameter],
     /// How many of the last parameters may be left out.
     pub(super) optional: usize,
@@ -274,6 +277,7 @@ impl Session {
         }
         let zone = self.time_zone().unwrap_or_else(|| "UTC".to_owned());
         let arguments = Arguments { procedure: call.procedure, values, zone };
+        self.authorize_call(call.procedure.name, call.procedure.right, arguments.text(0)?).await?;
         let columns = (call.procedure.run)(self, &arguments).await?;
         let schema = call.procedure.schema();
         let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;

@@ -44,6 +44,8 @@ impl Session {
                 }))
             }
             SqlStatement::Vacuum(vacuum) => self.vacuum(vacuum).await,
+            SqlStatement::Grant(grant) => self.grant(grant).await,
+            SqlStatement::Revoke(revoke) => self.revoke(revoke).await,
             other => Err(Error::internal(format!("not a statement that creates or drops: {other}"))),
         }
     }
@@ -340,7 +342,7 @@ fn view_sql(create: &CreateView) -> Result<String> {
 }
 
 /// The options of `WITH (…)` as text.
-fn with_options(options: &CreateTableOptions) -> Result<BTreeMap<String, String>> {
+pub(super) fn with_options(options: &CreateTableOptions) -> Result<BTreeMap<String, String>> {
     let list = match options {
         CreateTableOptions::None => return Ok(BTreeMap::new()),
         CreateTableOptions::With(list) | CreateTableOptions::Options(list) => list,

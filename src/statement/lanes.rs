@@ -6,9 +6,6 @@
 use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::datasource::physical_plan::FileScanConfig;
-use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -17,9 +14,7 @@ use tokio::runtime::Handle;
 
 use super::run::Session;
 use crate::error::Result;
-
-/// A query is big from so many bytes of files on that it has to look at.
-const BIG: u64 = 16 << 20;
+use crate::workload::is_heavy;
 
 /// Batches that are ready before the client has taken those before them.
 const AHEAD: usize = 2;
@@ -47,7 +42,7 @@ impl Session {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let Some(lanes) = &self.lanes else { return Ok(execute_stream(physical, context)?) };
-        let lane = if bytes(&physical) >= BIG { &lanes.big } else { &lanes.small };
+        let lane = if is_heavy(&physical) { &lanes.big } else { &lanes.small };
         let mut driven = RecordBatchReceiverStream::builder(physical.schema(), AHEAD);
         let sender = driven.tx();
         let work = async move {
@@ -64,20 +59,4 @@ impl Session {
         driven.spawn_on(work, lane);
         Ok(driven.build())
     }
-}
-
-/// Bytes of all files that a plan scans, whichever columns and pages of them it needs in the end.
-fn bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    let mut sum = 0;
-    let walked = plan.apply(|node| {
-        let scan = (node.as_ref() as &dyn std::any::Any).downcast_ref::<DataSourceExec>();
-        let config = scan.map(|scan| scan.data_source().as_ref() as &dyn std::any::Any);
-        if let Some(config) = config.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
-            let files = config.file_groups.iter().flat_map(|group| group.iter());
-            sum += files.map(|file| file.effective_size()).sum::<u64>();
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    // The walk itself has nothing to fail with.
-    walked.map_or(u64::MAX, |_| sum)
 }

@@ -5,7 +5,9 @@
 //! | [`split`] | a text into statements |
 //! | [`variables`] | `:'name'` in a script |
 //! | [`parse`](mod@parse) | a statement's text into what it says |
+//! | [`access`] | who may run what |
 //! | [`ddl`] | CREATE, DROP |
+//! | `grant` | GRANT, REVOKE |
 //! | [`alter`] | ALTER TABLE of options |
 //! | `call` | CALL: which procedure, with which values |
 //! | `procedures` | what CALL knows |
@@ -23,12 +25,14 @@
 //! | `literals` | statements that differ in a value only |
 //! | [`run`] | everything else, and which is which |
 
+pub mod access;
 pub mod alter;
 mod at_hand;
 mod call;
 mod completeness;
 pub mod ddl;
 mod delete;
+mod grant;
 mod lanes;
 mod literals;
 pub mod parse;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{ViewTable, source_as_provider};
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
@@ -22,6 +22,7 @@ use crate::catalog::leaderboard::LeaderboardTable;
 use crate::catalog::options::ObjectKind;
 use crate::catalog::schemas::PUBLIC;
 use crate::catalog::warehouse::Warehouse;
+use crate::catalog::watermark;
 use crate::error::Result;
 use crate::lake::action::Metadata;
 use crate::lake::pin::Pins;
@@ -359,6 +360,10 @@ impl Scans {
     fn look_at(&mut self, plan: &LogicalPlan) -> Result<()> {
         let mut views = vec![];
         plan.apply_with_subqueries(|node| {
+            // A watermark is that of a table which the statement does not read.
+            for expr in node.expressions() {
+                self.boards &= !expr.exists(|e| Ok(watermark::is_call(e)))?;
+            }
             if let LogicalPlan::TableScan(scan) = node {
                 let Ok(provider) = source_as_provider(&scan.source) else {
                     self.ours = false;

@@ -3,7 +3,9 @@
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use futures::FutureExt;
 
+use super::access::Right;
 use super::call::{Parameter, Procedure, Takes};
+use crate::catalog::privileges::Privilege;
 
 const THROUGH: Parameter = Parameter { name: "through", takes: Takes::Instant };
 const ROLLUP: Parameter = Parameter { name: "rollup", takes: Takes::Text };
@@ -23,6 +25,7 @@ const TRANSFORM: Parameter = Parameter { name: "transform", takes: Takes::Text }
 pub(super) static PROCEDURES: &[Procedure] = &[
     Procedure {
         name: "accept_late",
+        right: Right::On(Privilege::Insert),
         parameters: &[TABLE, FROM, TO],
         optional: 2,
         result: &[("table", DataType::Utf8View), ("rows", DataType::Int64)],
@@ -30,6 +33,7 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "compact",
+        right: Right::On(Privilege::Insert),
         parameters: &[TABLE],
         optional: 0,
         result: &[
@@ -43,6 +47,7 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "expire",
+        right: Right::On(Privilege::Delete),
         parameters: &[TABLE, RETENTION],
         optional: 1,
         result: &[
@@ -55,6 +60,7 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "recompute",
+        right: Right::On(Privilege::Insert),
         parameters: &[ROLLUP, FROM, TO, ORIGIN],
         optional: 1,
         result: &[
@@ -67,6 +73,7 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "repair",
+        right: Right::On(Privilege::Insert),
         parameters: &[ROLLUP, FROM, TO],
         optional: 0,
         result: &[
@@ -79,6 +86,7 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "replay_dead_letters",
+        right: Right::On(Privilege::Insert),
         parameters: &[TABLE, FROM, TO, REASON, FORMAT, HEADER, DELIMITER, TRANSFORM],
         optional: 7,
         result: &[
@@ -91,6 +99,7 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "require_complete",
+        right: Right::On(Privilege::Select),
         parameters: &[ROLLUP, THROUGH],
         optional: 0,
         result: &[
@@ -101,6 +110,7 @@ pub(super) static PROCEDURES: &[Procedure] = &[
     },
     Procedure {
         name: "resume",
+        right: Right::Writer,
         parameters: &[PIPELINE],
         optional: 0,
         result: &[("pipeline", DataType::Utf8View), ("table", DataType::Utf8View)],

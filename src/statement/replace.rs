@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::run::Session;
 use crate::catalog::options::keys;
+use crate::catalog::privileges::Grants;
 use crate::catalog::warehouse::Object;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
@@ -88,6 +89,7 @@ impl Session {
                 }
             };
             let mut metadata = new.metadata(name)?;
+            Grants::keep(&pinned.snapshot.metadata.configuration, &mut metadata.configuration);
             next_edition(&mut metadata, &pinned);
             let mut commit = Change::new(CommitKind::Metadata, "REPLACE TABLE", &pinned.snapshot);
             let app = Rollup::fold_app_of(&metadata.id);

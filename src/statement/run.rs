@@ -7,7 +7,7 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, SetVariable, Statement as EngineCommand, WriteOp};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
@@ -20,6 +20,7 @@ use super::call::Call;
 use super::lanes::Lanes;
 use super::parse::{Parsed, Statement, parse};
 use super::plans::{Named, Plan, Plans, Stamp};
+use crate::catalog::access::Access;
 use crate::catalog::events::DIVERTED;
 use crate::catalog::interrupt::Interrupt;
 use crate::catalog::late;
@@ -31,6 +32,7 @@ use crate::leaderboard;
 use crate::optimizer::settings::PlannerSettings;
 use crate::rollup::fold::fold;
 use crate::session::prepare;
+use crate::workload::{Workload, holding};
 
 /// Times a statement is planned, if what it reads is replaced or expires between planning and pinning.
 const TRIES: usize = 5;
@@ -47,6 +49,9 @@ pub struct Session {
     pub(super) custom: Arc<AtomicBool>,
     pub(super) transaction: Arc<Mutex<Option<Transaction>>>,
     interrupt: Arc<Mutex<Interrupt>>,
+    pub(super) access: Access,
+    /// What its queries share with others; alone they may take all.
+    workload: Option<Arc<Workload>>,
 }
 
 /// What is known of a statement before it runs.
@@ -95,9 +100,16 @@ impl Outcome {
 impl Session {
     /// A session over `warehouse`; `ctx` must have been made by [`crate::session`].
     pub fn new(ctx: SessionContext, warehouse: Arc<Warehouse>) -> Self {
+        Self::of(ctx, warehouse, Access::everything())
+    }
+
+    /// A session of somebody who may not do everything; `ctx` must have been made for the same one.
+    pub fn of(ctx: SessionContext, warehouse: Arc<Warehouse>, access: Access) -> Self {
         Session {
             ctx,
             warehouse,
+            access,
+            workload: None,
             plans: Default::default(),
             watching: false,
             lanes: None,
@@ -105,6 +117,12 @@ impl Session {
             transaction: Default::default(),
             interrupt: Default::default(),
         }
+    }
+
+    /// The same, beside others.
+    pub fn beside(mut self, workload: &Arc<Workload>) -> Self {
+        self.workload = Some(Arc::clone(workload));
+        self
     }
 
     /// The engine's context.
@@ -132,6 +150,7 @@ impl Session {
 
     /// Plans a statement without running it.
     pub async fn describe(&self, parsed: &Parsed) -> Result<Description> {
+        self.authorize(&parsed.statement).await?;
         if let Some(function) = Call::in_statement(&parsed.statement) {
             return self.describe_call(function).await;
         }
@@ -162,6 +181,7 @@ impl Session {
 
     /// Runs a statement with values for `$1`, `$2`, …
     pub async fn execute(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
+        self.authorize(&parsed.statement).await?;
         if let Some(function) = Call::in_statement(&parsed.statement) {
             return Box::pin(self.call(function, parameters)).await;
         }
@@ -274,13 +294,19 @@ impl Session {
                 Err(e) => return Err(e),
             }
         };
+        let context = TaskContext::from(&state);
+        let (context, place) = match &self.workload {
+            Some(workload) => workload.admit(self.access.role(), &physical, context).await?,
+            None => (Arc::new(context), None),
+        };
         let stream = match &plan {
             // Whoever runs this waits for all of it.
             LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
-                datafusion::physical_plan::execute_stream(Arc::clone(&physical), state.task_ctx())?
+                datafusion::physical_plan::execute_stream(Arc::clone(&physical), context)?
             }
-            _ => self.rows(Arc::clone(&physical), state.task_ctx())?,
+            _ => self.rows(Arc::clone(&physical), context)?,
         };
+        let stream = holding(stream, place);
         if let LogicalPlan::Dml(DmlStatement { op, table_name, .. }) = &plan {
             let mut rows = count(stream).await?;
             let metrics = physical.metrics().and_then(|m| m.sum_by_name(DIVERTED));
@@ -491,6 +517,8 @@ pub(super) fn ddl_tag(statement: &EngineStatement) -> Option<&'static str> {
             SqlStatement::CreateView(_) => Some("CREATE VIEW"),
             SqlStatement::Drop { .. } => Some("DROP"),
             SqlStatement::Vacuum(_) => Some("VACUUM"),
+            SqlStatement::Grant(_) => Some("GRANT"),
+            SqlStatement::Revoke(_) => Some("REVOKE"),
             _ => None,
         },
         _ => None,

@@ -1,6 +1,9 @@
 //! Who gets in, and what they may do then.
 
+mod escape;
+mod limits;
 mod passwords;
+mod rights;
 mod tls;
 
 use std::path::PathBuf;
@@ -11,31 +14,61 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_postgres::{Client, NoTls};
-use toplake::app::Front;
+use toplake::app::{Bounds, Front};
 use toplake::catalog::privileges::Role;
+use toplake::catalog::warehouse::Warehouse;
 use toplake::pg::{Options, User, Users, Verifier, serve_with};
+use toplake::session::Engine;
+use toplake::statement::Session;
+use toplake::workload::Resources;
 
-use crate::harness::Home;
+use crate::harness::{Desk, Home};
+
+/// What a server is started with.
+struct Setup {
+    options: Options,
+    bounds: Bounds,
+    resources: Resources,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            options: Options::default(),
+            bounds: Bounds::default(),
+            resources: Resources::with_memory(512 << 20),
+        }
+    }
+}
 
 /// A server in this process, over a warehouse of its own.
 struct Server {
+    home: Home,
+    /// A session that may do everything, beside the server's.
+    desk: Desk,
     port: u16,
     stop: Option<oneshot::Sender<()>>,
-    _home: Home,
 }
 
 impl Server {
     async fn start(options: Options) -> Server {
+        Self::start_with(Setup { options, ..Default::default() }).await
+    }
+
+    async fn start_with(setup: Setup) -> Server {
         let home = Home::new();
-        let desk = home.desk().await;
+        let warehouse = Warehouse::open(&home.location()).await.unwrap();
+        let engine = Engine::within(warehouse, &setup.resources).unwrap();
+        let session = Session::new(engine.context(), Arc::clone(engine.warehouse()));
+        let desk = Desk { engine, session };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel();
-        let front = Front::new(desk.engine.clone());
+        let front = Front::within(desk.engine.clone(), setup.bounds);
         tokio::spawn(async move {
-            serve_with(listener, front, options, async { drop(stopped.await) }).await.unwrap()
+            serve_with(listener, front, setup.options, async { drop(stopped.await) }).await.unwrap()
         });
-        Server { port, stop: Some(stop), _home: home }
+        Server { home, desk, port, stop: Some(stop) }
     }
 
     /// Connects without encryption.

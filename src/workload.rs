@@ -1,0 +1,316 @@
+//! How queries share the machine.
+//!
+//! A query that reads little, and joins nothing without a key, runs at once. Of the heavy ones only so many run at a
+//! time, by role, and each has a bound of its own within the memory that all of them share.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result as EngineResult};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::memory::LazyMemoryExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::catalog::privileges::Role;
+use crate::error::{Error, Kind, Result};
+
+/// A query is heavy from so many bytes of files on that it has to look at.
+const HEAVY: u64 = 16 << 20;
+
+/// What queries may take.
+#[derive(Debug, Clone)]
+pub struct Resources {
+    /// Bytes of memory of all queries together; beyond that they spill, then fail.
+    pub memory: usize,
+    /// Bytes of memory of one query.
+    pub memory_per_query: usize,
+    /// Where they spill; the system's folder for temporary files if nothing is said.
+    pub spill_folder: Option<PathBuf>,
+    /// Bytes that all queries together may spill.
+    pub spill: u64,
+    /// How many heavy queries of a role run at a time.
+    pub lanes: Lanes,
+}
+
+impl Resources {
+    /// What holds where only the memory is given.
+    pub fn with_memory(memory: usize) -> Self {
+        Resources {
+            memory,
+            memory_per_query: memory / 2,
+            spill_folder: None,
+            spill: 100 << 30,
+            lanes: Lanes::default(),
+        }
+    }
+
+    /// What spills into the folder, and counts the memory.
+    pub fn runtime(&self) -> RuntimeEnvBuilder {
+        let five = std::num::NonZeroUsize::MIN.saturating_add(4);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(self.memory), five);
+        let mode = match &self.spill_folder {
+            Some(folder) => DiskManagerMode::Directories(vec![folder.clone()]),
+            None => DiskManagerMode::OsTmpDirectory,
+        };
+        let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(self.spill);
+        RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk)
+    }
+}
+
+/// How many heavy queries of each role run at a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lanes {
+    /// Readers.
+    pub reader: Lane,
+    /// Writers.
+    pub writer: Lane,
+    /// Admins.
+    pub admin: Lane,
+}
+
+/// How many heavy queries of one role run at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Lane {
+    /// More than these wait.
+    pub queries: usize,
+    /// More than these that wait are refused.
+    pub queue: usize,
+    /// How long one waits before it is refused.
+    pub wait: Duration,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Lane { queries: 2 * cores, queue: 100, wait: Duration::from_secs(60) }
+    }
+}
+
+/// Runs queries within what they may take.
+#[derive(Debug)]
+pub struct Workload {
+    reader: Gate,
+    writer: Gate,
+    admin: Gate,
+    memory_per_query: usize,
+}
+
+impl Workload {
+    /// Nothing runs yet.
+    pub fn new(resources: &Resources) -> Arc<Self> {
+        let Lanes { reader, writer, admin } = resources.lanes;
+        Arc::new(Workload {
+            reader: Gate::new(Role::Reader, reader),
+            writer: Gate::new(Role::Writer, writer),
+            admin: Gate::new(Role::Admin, admin),
+            memory_per_query: resources.memory_per_query,
+        })
+    }
+
+    /// Lets somebody with this role run a plan: gives what to run it with, and the place to [hold](holding) meanwhile.
+    pub async fn admit(
+        &self,
+        role: Role,
+        plan: &Arc<dyn ExecutionPlan>,
+        context: TaskContext,
+    ) -> Result<(Arc<TaskContext>, Option<OwnedSemaphorePermit>)> {
+        if !is_heavy(plan) {
+            return Ok((Arc::new(context), None));
+        }
+        let place = self.gate(role).enter().await?;
+        Ok((self.with_share(context), Some(place)))
+    }
+
+    /// How many heavy queries of a role run now, and how many wait.
+    pub fn now(&self, role: Role) -> (usize, usize) {
+        let gate = self.gate(role);
+        let running = gate.lane.queries - gate.places.available_permits();
+        (running, gate.waiting.load(Ordering::Relaxed))
+    }
+
+    fn gate(&self, role: Role) -> &Gate {
+        match role {
+            Role::Reader => &self.reader,
+            Role::Writer => &self.writer,
+            Role::Admin => &self.admin,
+        }
+    }
+
+    /// The same, with memory that counts as one query's.
+    fn with_share(&self, context: TaskContext) -> Arc<TaskContext> {
+        let all = context.runtime_env();
+        let share = Share {
+            of: Arc::clone(&all.memory_pool),
+            most: self.memory_per_query,
+            used: AtomicUsize::new(0),
+        };
+        let runtime = RuntimeEnv { memory_pool: Arc::new(share), ..all.as_ref().clone() };
+        Arc::new(context.with_runtime(Arc::new(runtime)))
+    }
+}
+
+/// The same rows; the place is held as long as there may be more of them.
+pub fn holding(
+    rows: SendableRecordBatchStream,
+    place: Option<OwnedSemaphorePermit>,
+) -> SendableRecordBatchStream {
+    let Some(place) = place else { return rows };
+    let schema = rows.schema();
+    let rows = rows.inspect(move |_| {
+        let _ = &place;
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
+/// Whether a plan's work may be big: it looks at many bytes of files, whichever columns and pages of them it needs in the end,
+/// or makes much of little.
+pub fn is_heavy(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let (mut bytes, mut unbounded) = (0, false);
+    let walked = plan.apply(|node| {
+        unbounded |=
+            node.is::<CrossJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<LazyMemoryExec>();
+        let scan = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
+        if let Some(config) = scan.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
+            let files = config.file_groups.iter().flat_map(|group| group.iter());
+            bytes += files.map(PartitionedFile::effective_size).sum::<u64>();
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.is_err() || unbounded || bytes >= HEAVY
+}
+
+/// What heavy queries of one role pass.
+#[derive(Debug)]
+struct Gate {
+    role: Role,
+    lane: Lane,
+    places: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    fn new(role: Role, lane: Lane) -> Self {
+        Gate { role, lane, places: Arc::new(Semaphore::new(lane.queries)), waiting: AtomicUsize::new(0) }
+    }
+
+    /// A place, in the order in which they were asked for.
+    async fn enter(&self) -> Result<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let role = self.role.name();
+        let Lane { queries, queue, wait } = self.lane;
+        let refused = |what: String| {
+            Error::new(
+                Kind::TooManyQueries,
+                format!("{queries} heavy queries of the role {role} are running, {what}"),
+            )
+            .with_hint("try again later, or raise queries in the limits of the role")
+        };
+        let waiting = Waiting::of(&self.waiting);
+        if waiting.before >= queue {
+            return Err(refused(format!("and {queue} are waiting")));
+        }
+        match tokio::time::timeout(wait, Arc::clone(&self.places).acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) => Err(Error::internal("the places of queries are gone")),
+            Err(_) => Err(refused(format!("and this one has waited for {} s", wait.as_secs_f64()))),
+        }
+    }
+}
+
+/// One who waits, until it is dropped.
+struct Waiting<'a> {
+    all: &'a AtomicUsize,
+    before: usize,
+}
+
+impl<'a> Waiting<'a> {
+    fn of(all: &'a AtomicUsize) -> Self {
+        Waiting { all, before: all.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One query's share of a pool.
+#[derive(Debug)]
+struct Share {
+    of: Arc<dyn MemoryPool>,
+    most: usize,
+    used: AtomicUsize,
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a query's {} bytes of {}", self.most, self.of)
+    }
+}
+
+impl MemoryPool for Share {
+    fn name(&self) -> &str {
+        "query"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.of.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.of.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.used.fetch_add(additional, Ordering::Relaxed);
+        self.of.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.used.fetch_sub(shrink, Ordering::Relaxed);
+        self.of.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> EngineResult<()> {
+        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(additional).filter(|used| *used <= self.most)
+        });
+        if let Err(used) = taken {
+            return Err(DataFusionError::ResourcesExhausted(format!(
+                "{} needs {additional} bytes more, and the query has {used} of the {} that it may take",
+                reservation.consumer().name(),
+                self.most
+            )));
+        }
+        self.of.try_grow(reservation, additional).inspect_err(|_| {
+            self.used.fetch_sub(additional, Ordering::Relaxed);
+        })
+    }
+
+    fn reserved(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(self.most)
+    }
+}
