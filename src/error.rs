@@ -3,10 +3,16 @@
 //!
 //! A message says what was wrong, where, and what to do; lower case, without a full stop.
 
+mod engine;
+mod nearest;
+mod storage;
+
 use std::fmt;
+use std::num::NonZeroUsize;
 
 use datafusion::common::DataFusionError;
-use datafusion::parquet::errors::ParquetError;
+
+pub use self::nearest::nearest;
 
 /// The result of everything in this crate that may fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -36,6 +42,26 @@ pub enum Kind {
     InsufficientPrivilege,
     /// A value does not fit its column.
     InvalidValue,
+    /// Bytes that are not text.
+    NotText,
+    /// What a client copies in is not what the format says.
+    BadCopyFormat,
+    /// Something is larger than it may be.
+    TooLarge,
+    /// A column is named twice where it may be named once.
+    DuplicateColumn,
+    /// Two tables of one statement have the same name.
+    DuplicateAlias,
+    /// A name that several columns have.
+    AmbiguousColumn,
+    /// A column that is neither grouped by nor aggregated, or an aggregate where none may be.
+    Grouping,
+    /// A type that cannot stand there.
+    DatatypeMismatch,
+    /// A number of a column or an alias that the statement does not have.
+    InvalidColumnReference,
+    /// A parameter without a value.
+    UndefinedParameter,
     /// A NULL where none may be.
     NotNull,
     /// A number is out of its type's range.
@@ -92,6 +118,16 @@ impl Kind {
             Kind::DependentObjects => ("2BP01", 409, false),
             Kind::InsufficientPrivilege => ("42501", 403, false),
             Kind::InvalidValue => ("22P02", 400, false),
+            Kind::NotText => ("22021", 400, false),
+            Kind::BadCopyFormat => ("22P04", 400, false),
+            Kind::TooLarge => ("54000", 400, false),
+            Kind::DuplicateColumn => ("42701", 400, false),
+            Kind::DuplicateAlias => ("42712", 400, false),
+            Kind::AmbiguousColumn => ("42702", 400, false),
+            Kind::Grouping => ("42803", 400, false),
+            Kind::DatatypeMismatch => ("42804", 400, false),
+            Kind::InvalidColumnReference => ("42P10", 400, false),
+            Kind::UndefinedParameter => ("42P02", 400, false),
             Kind::NotNull => ("23502", 400, false),
             Kind::OutOfRange => ("22003", 400, false),
             Kind::DivisionByZero => ("22012", 400, false),
@@ -128,31 +164,63 @@ impl Kind {
     }
 }
 
-/// An error: its kind, what happened, and where known a hint, a position in the statement and the cause.
+/// An error: its kind, what happened, and where known more of it, a hint, a position in the statement, a place in the input,
+/// and the cause.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
     message: String,
-    hint: Option<String>,
-    position: Option<usize>,
+    detail: Option<Box<str>>,
+    hint: Option<Box<str>>,
+    position: Option<NonZeroUsize>,
+    name: Option<Box<str>>,
+    place: Option<Box<str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// A new error without hint, position and cause.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None, position: None, source: None }
+        Error {
+            kind,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+            name: None,
+            place: None,
+            source: None,
+        }
+    }
+
+    /// What else is known of it.
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into().into_boxed_str());
+        self
     }
 
     /// What to do about it.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into_boxed_str());
         self
     }
 
     /// Where in the statement: the 1-based number of the character.
     pub fn with_position(mut self, position: usize) -> Self {
-        self.position = Some(position);
+        self.position = NonZeroUsize::new(position);
+        self
+    }
+
+    /// The name in the statement that is at fault, with dots where it has several parts: whoever has the statement's text finds
+    /// its position.
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into().into_boxed_str());
+        self
+    }
+
+    /// Where in the input that the statement reads.
+    pub fn with_place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into().into_boxed_str());
         self
     }
 
@@ -196,9 +264,24 @@ impl Error {
         self.hint.as_deref()
     }
 
+    /// What else is known of it.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// The name in the statement that is at fault, where known.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Where in the input that the statement reads, where known.
+    pub fn place(&self) -> Option<&str> {
+        self.place.as_deref()
+    }
+
     /// The 1-based number of the character in the statement, where known.
     pub fn position(&self) -> Option<usize> {
-        self.position
+        self.position.map(NonZeroUsize::get)
     }
 }
 
@@ -255,176 +338,6 @@ impl From<Error> for DataFusionError {
     }
 }
 
-impl From<datafusion::arrow::error::ArrowError> for Error {
-    fn from(e: datafusion::arrow::error::ArrowError) -> Self {
-        DataFusionError::from(e).into()
-    }
-}
-
-impl From<ParquetError> for Error {
-    fn from(e: ParquetError) -> Self {
-        DataFusionError::from(e).into()
-    }
-}
-
-impl From<object_store::Error> for Error {
-    fn from(e: object_store::Error) -> Self {
-        Error::storage(format!("object store: {e}")).with_source(e)
-    }
-}
-
-impl From<std::io::Error> for Error {
-    fn from(e: std::io::Error) -> Self {
-        Error::storage(e.to_string()).with_source(e)
-    }
-}
-
-impl From<DataFusionError> for Error {
-    /// Finds our own error where it travelled through the engine, and the kind of one of the engine's.
-    fn from(e: DataFusionError) -> Self {
-        use datafusion::arrow::error::ArrowError;
-        use datafusion::common::SchemaError;
-        match e {
-            DataFusionError::External(inner) => from_inside(inner),
-            DataFusionError::Context(_, inner) => (*inner).into(),
-            DataFusionError::Diagnostic(_, inner) => (*inner).into(),
-            DataFusionError::Shared(inner) => from_shared(&inner),
-            DataFusionError::ArrowError(inner, _) => match *inner {
-                ArrowError::ExternalError(inner) => DataFusionError::External(inner).into(),
-                ArrowError::DivideByZero => Error::new(Kind::DivisionByZero, "division by zero"),
-                ArrowError::ArithmeticOverflow(m) => Error::new(Kind::OutOfRange, m),
-                ArrowError::CastError(m) | ArrowError::InvalidArgumentError(m) if is_out_of_range(&m) => {
-                    Error::new(Kind::OutOfRange, lower_first(first_line(&m)))
-                }
-                ArrowError::CastError(m) | ArrowError::ParseError(m) => Error::invalid_value(first_line(&m)),
-                ArrowError::InvalidArgumentError(m) => Error::invalid_input(first_line(&m)),
-                other => Error::internal(first_line(&other.to_string())).with_source(other),
-            },
-            DataFusionError::SQL(parser, _) => syntax(&parser.to_string()),
-            DataFusionError::SchemaError(schema, _) => {
-                let kind = match *schema {
-                    SchemaError::FieldNotFound { .. } => Kind::UndefinedColumn,
-                    _ => Kind::InvalidInput,
-                };
-                Error::new(kind, lower_first(&schema.to_string()))
-            }
-            DataFusionError::ResourcesExhausted(m) => Error::new(Kind::ResourcesExhausted, first_line(&m))
-                .with_hint("ask for less at once, or give the server more memory (memory_limit)"),
-            DataFusionError::ObjectStore(inner) => (*inner).into(),
-            DataFusionError::ParquetError(inner) => match *inner {
-                // What reads and writes Parquet hands on what the store said.
-                ParquetError::External(inner) => from_inside(inner),
-                other => parquet(&other).with_source(other),
-            },
-            DataFusionError::IoError(inner) => inner.into(),
-            DataFusionError::NotImplemented(m) => Error::not_supported(lower_first(first_line(&m))),
-            DataFusionError::Plan(m) => plan(&m),
-            DataFusionError::Execution(m) => Error::invalid_input(lower_first(first_line(&m))),
-            other => Error::internal(first_line(&other.to_string())).with_source(other),
-        }
-    }
-}
-
-/// What a library hands on of another one's.
-fn from_inside(inner: Box<dyn std::error::Error + Send + Sync>) -> Error {
-    let inner = match inner.downcast::<Error>() {
-        Ok(ours) => return *ours,
-        Err(inner) => inner,
-    };
-    let inner = match inner.downcast::<DataFusionError>() {
-        Ok(engine) => return (*engine).into(),
-        Err(inner) => inner,
-    };
-    let inner = match inner.downcast::<ParquetError>() {
-        Ok(parquet) => return (*parquet).into(),
-        Err(inner) => inner,
-    };
-    let inner = match inner.downcast::<object_store::Error>() {
-        Ok(store) => return (*store).into(),
-        Err(inner) => inner,
-    };
-    match inner.downcast::<std::io::Error>() {
-        Ok(io) => (*io).into(),
-        Err(other) => Error::internal(other.to_string()).with_source(other),
-    }
-}
-
-/// A file that cannot be read, or a store that did not give it: of footers the engine says which only in words.
-fn parquet(e: &ParquetError) -> Error {
-    let message = e.to_string();
-    let kind = if message.contains("Object Store error: ") { Kind::Storage } else { Kind::Corrupt };
-    Error::new(kind, lower_first(first_line(&message)))
-}
-
-/// An error of the engine that several consumers share cannot be taken apart by value.
-fn from_shared(e: &DataFusionError) -> Error {
-    match e.find_root() {
-        DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
-            Some(ours) => Error {
-                kind: ours.kind,
-                message: ours.message.clone(),
-                hint: ours.hint.clone(),
-                position: ours.position,
-                source: None,
-            },
-            None if inner.downcast_ref::<object_store::Error>().is_some() => {
-                Error::storage(inner.to_string())
-            }
-            None => Error::internal(inner.to_string()),
-        },
-        DataFusionError::ObjectStore(inner) => Error::storage(format!("object store: {inner}")),
-        DataFusionError::ParquetError(inner) => match inner.as_ref() {
-            ParquetError::External(inner) => Error::storage(inner.to_string()),
-            other => parquet(other),
-        },
-        DataFusionError::ResourcesExhausted(m) => Error::new(Kind::ResourcesExhausted, first_line(m)),
-        DataFusionError::Plan(m) => plan(m),
-        DataFusionError::ArrowError(inner, _) => Error::invalid_value(first_line(&inner.to_string())),
-        other => Error::internal(first_line(&other.to_string())),
-    }
-}
-
-/// The engine names unknown tables and functions only in its planning messages.
-fn plan(message: &str) -> Error {
-    let first = lower_first(first_line(message));
-    let kind = if first.starts_with("table '") && first.ends_with("not found") {
-        Kind::UndefinedTable
-    } else if first.starts_with("invalid function") {
-        Kind::UndefinedFunction
-    } else {
-        Kind::InvalidInput
-    };
-    Error::new(kind, first)
-}
-
-/// The parser says `… at Line: 1, Column: 8`.
-fn syntax(message: &str) -> Error {
-    let message = message.trim_start_matches("sql parser error: ").trim_start_matches("ParserError(");
-    Error::syntax(lower_first(first_line(message.trim_matches(['"', ')']))))
-}
-
-/// Arrow says `Can't cast value 40000 to type Int16` of a number, and `Cannot cast string …` of a text.
-fn is_out_of_range(message: &str) -> bool {
-    message.starts_with("Can't cast value")
-        || message.contains("is too large to store in a Decimal")
-        || message.contains("is too small to store in a Decimal")
-}
-
-fn first_line(s: &str) -> &str {
-    s.lines().next().unwrap_or_default().trim_end_matches('.')
-}
-
-fn lower_first(s: &str) -> String {
-    let mut chars = s.chars();
-    match chars.next() {
-        // An acronym or a name in capitals stays as it is.
-        Some(c) if !chars.clone().next().is_some_and(char::is_uppercase) => {
-            c.to_lowercase().chain(chars).collect()
-        }
-        _ => s.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,27 +348,5 @@ mod tests {
         let e: DataFusionError = e.into();
         let e: Error = e.context("while planning").into();
         assert_eq!((e.kind(), e.hint()), (Kind::Expired, Some("ask later")));
-    }
-
-    #[test]
-    fn what_the_store_says_survives_parquet() {
-        let said = object_store::Error::Generic { store: "S3", source: "slow down".into() };
-        let e: Error = DataFusionError::from(ParquetError::External(Box::new(said))).into();
-        assert_eq!(e.kind(), Kind::Storage);
-        assert!(!e.is_missing_object());
-        let gone = || object_store::Error::NotFound { path: "a/b".into(), source: "no such file".into() };
-        let e: Error = DataFusionError::from(ParquetError::External(Box::new(gone()))).into();
-        assert!(e.context("table 't'").is_missing_object());
-        let footer = format!("Failed to fetch metadata for file a/b: Object Store error: {}", gone());
-        let e = Error::from(ParquetError::General(footer));
-        assert!(e.is_missing_object(), "{e:?}");
-        let e: Error = ParquetError::EOF("file too short".into()).into();
-        assert_eq!(e.kind(), Kind::Corrupt);
-    }
-
-    #[test]
-    fn unknown_table_has_its_own_code() {
-        let e: Error = DataFusionError::Plan("table 'a.b.c' not found".into()).into();
-        assert_eq!(e.kind().sqlstate(), "42P01");
     }
 }

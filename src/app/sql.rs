@@ -11,6 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::error::{Error, Result};
 use crate::session;
+use crate::statement::run::needs_client;
 use crate::statement::variables::substitute;
 use crate::statement::{Outcome, Session, parse};
 
@@ -89,8 +90,10 @@ fn read(file: &str) -> Result<String> {
 async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result<()> {
     for statement in parse(sql)? {
         // A statement's place is worth more than its error's kind in a script of many.
-        let located =
-            |e: Error| if e.position().is_some() { e } else { e.with_position(statement.offset + 1) };
+        let located = |e: Error| {
+            let position = e.position().unwrap_or(1);
+            e.with_position(statement.offset + position)
+        };
         match session.execute(&statement, &[]).await.map_err(located)? {
             Outcome::Rows { stream, .. } => {
                 let schema = stream.schema();
@@ -127,6 +130,11 @@ async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result
                 }
             }
             Outcome::Done { .. } => {}
+            Outcome::CopyIn(copy) => {
+                copy.abandon().await;
+                return Err(located(needs_client()));
+            }
+            Outcome::CopyOut { .. } => return Err(located(needs_client())),
         }
     }
     Ok(())

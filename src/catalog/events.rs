@@ -22,15 +22,15 @@ use super::options::TableOptions;
 use super::outbox::Route;
 use super::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
-use crate::lake::action::CommitKind;
-use crate::lake::committer::Change;
+use crate::lake::action::{Add, CommitKind, LedgerEntry};
+use crate::lake::committer::{Change, Position};
 use crate::lake::instant::shown;
 use crate::lake::pin::Pins;
 use crate::lake::scan::Scan;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::store::Store;
 use crate::lake::table::Table;
-use crate::lake::writer::conform;
+use crate::lake::writer::{conform, discard};
 
 /// The table.
 #[derive(Debug)]
@@ -232,6 +232,54 @@ pub struct Appended {
     pub late: u64,
 }
 
+/// What one statement or more have written, for a commit to store.
+#[derive(Debug)]
+pub struct Part {
+    /// The rows.
+    pub divided: Divided,
+    /// What else the commit has.
+    pub besides: Besides,
+}
+
+/// What a commit of rows has besides them.
+#[derive(Debug, Default)]
+pub struct Besides {
+    /// Positions that it moves; it fails with [`Kind::Conflict`] where another has moved one.
+    pub positions: Vec<Position>,
+    /// Files of dead letters that become visible, and where they are.
+    pub dead: Option<(Store, Vec<Add>)>,
+    /// What became of the input, but for what is stored and late: that is known when it is committed.
+    pub ledger: Option<LedgerEntry>,
+}
+
+impl From<Divided> for Part {
+    fn from(divided: Divided) -> Self {
+        Part { divided, besides: Besides::default() }
+    }
+}
+
+impl Part {
+    /// Whether there is nothing in it to commit.
+    fn is_empty(&self) -> bool {
+        let Besides { positions, dead, .. } = &self.besides;
+        let dead = dead.as_ref().is_some_and(|(_, dead)| !dead.is_empty());
+        self.divided.rows() + self.divided.late_rows() == 0 && positions.is_empty() && !dead
+    }
+
+    fn ledger(&self) -> Option<LedgerEntry> {
+        let entry = self.besides.ledger.clone()?;
+        Some(LedgerEntry { stored: self.divided.rows(), late: self.divided.late_rows(), ..entry })
+    }
+
+    /// Removes the files.
+    pub async fn discard(&self) {
+        self.divided.discard().await;
+        if let Some((store, dead)) = &self.besides.dead {
+            discard(store, dead).await;
+        }
+    }
+}
+
 /// Times that a commit is planned again after losing to another.
 const TRIES: usize = 20;
 
@@ -239,7 +287,7 @@ const TRIES: usize = 20;
 pub async fn append(events: &EventsTable, rows: SendableRecordBatchStream) -> Result<Appended> {
     let planned = events.table.update().await?;
     let divided = write(events, &planned, rows).await?;
-    commit(events, &planned, vec![divided]).await
+    commit(events, &planned, vec![divided.into()]).await
 }
 
 /// Writes rows into files for a commit that is planned on a version.
@@ -269,14 +317,11 @@ pub(super) async fn write_into(
     Ok(())
 }
 
-/// Commits files, and has late rows taken into their table. On an error the files are removed.
-pub(super) async fn commit(
-    events: &EventsTable,
-    planned: &Snapshot,
-    mut parts: Vec<Divided>,
-) -> Result<Appended> {
+/// Commits files, and has late rows taken into their table. On an error the files are removed, unless a commit may name them.
+pub async fn commit(events: &EventsTable, planned: &Snapshot, mut parts: Vec<Part>) -> Result<Appended> {
     let table = &events.table;
-    if parts.iter().all(|part| part.rows() + part.late_rows() == 0) {
+    parts.retain(|part| !part.is_empty());
+    if parts.is_empty() {
         return Ok(Appended::default());
     }
     match commit_files(table, planned, &mut parts).await {
@@ -289,14 +334,15 @@ pub(super) async fn commit(
         }
         Err((e, Fate::Unknown)) => return Err(e),
     }
-    if let (Some(late), true) = (events.late(), parts.iter().any(|part| part.late_rows() > 0))
+    let rows = parts.iter().map(|part| part.divided.rows()).sum();
+    let late_rows = parts.iter().map(|part| part.divided.late_rows()).sum();
+    if let (Some(late), true) = (events.late(), late_rows > 0)
         && let Err(e) = Route::Late.follow(table, late).await
     {
         // They are visible by the commit; whoever follows next adds them.
         tracing::warn!(table = table.name(), error = %e, "could not add late rows to their table yet");
     }
-    let sum = |of: fn(&Divided) -> u64| parts.iter().map(of).sum();
-    Ok(Appended { rows: sum(Divided::rows), late: sum(Divided::late_rows) })
+    Ok(Appended { rows, late: late_rows })
 }
 
 /// What became of files whose commit failed.
@@ -308,9 +354,13 @@ enum Fate {
 }
 
 /// Commits; again where the watermark or the options have changed meanwhile.
-async fn commit_files(table: &Table, planned: &Snapshot, parts: &mut [Divided]) -> Result<(), (Error, Fate)> {
+async fn commit_files(table: &Table, planned: &Snapshot, parts: &mut [Part]) -> Result<(), (Error, Fate)> {
     let not_named = |e| (e, Fate::NotNamed);
     let mut change = Change::new(CommitKind::Append, "WRITE", planned);
+    change.positions = parts.iter().flat_map(|part| part.besides.positions.iter().cloned()).collect();
+    let dead = parts.iter().filter_map(|part| part.besides.dead.as_ref());
+    let dead: Vec<Add> = dead.flat_map(|(_, dead)| dead.iter().cloned()).collect();
+    Route::DeadLetters.name_in(&mut change, &dead);
     let mut lost = None;
     for _ in 0..TRIES {
         let now = if lost.is_none() {
@@ -322,7 +372,12 @@ async fn commit_files(table: &Table, planned: &Snapshot, parts: &mut [Divided]) 
             let changed = Error::conflict("its columns were altered meanwhile, or it was made again");
             return Err(not_named(changed));
         }
-        Divided::plan_all(parts.iter_mut().collect(), &mut change, &now).await.map_err(not_named)?;
+        if change.positions.iter().any(|p| now.position(&p.app) != p.from) {
+            return Err(not_named(Error::conflict("another has moved on meanwhile")));
+        }
+        let divided = parts.iter_mut().map(|part| &mut part.divided).collect();
+        Divided::plan_all(divided, &mut change, &now).await.map_err(not_named)?;
+        change.ledger = parts.iter().filter_map(Part::ledger).collect();
         match table.commit(&change).await {
             Err(e) if e.kind() == Kind::Conflict => lost = Some(e),
             done => return done.map(|_| ()).map_err(|e| (e, Fate::Unknown)),

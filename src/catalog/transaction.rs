@@ -18,9 +18,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionConfig;
 use tokio::sync::Mutex;
 
-use super::events::{Appended, EventsTable, commit, write_into};
+use super::events::{Appended, EventsTable, Part, commit, write_into};
 use super::interrupt::Interrupt;
-use super::late::{Divided, EventWriter};
+use super::late::EventWriter;
 use crate::error::{Error, Kind, Result};
 use crate::lake::pin::Pins;
 use crate::lake::snapshot::{File, Snapshot};
@@ -46,7 +46,7 @@ struct Written {
     /// The file that is being written: one for many small statements, closed when somebody wants to read it.
     open: Option<EventWriter>,
     /// The files that are closed.
-    parts: Vec<Divided>,
+    parts: Vec<Part>,
     /// Savepoints, and how many parts there were.
     savepoints: Vec<(String, usize)>,
     /// A statement has failed, and may have left some of its rows in the open file.
@@ -87,16 +87,7 @@ impl Transaction {
         if self.interrupt.is_stopped() {
             return Err(Error::cancelled("the statement was stopped"));
         }
-        let name = events.table().name();
-        if let Some(target) = &written.table
-            && target.events.table().name() != name
-        {
-            let first = target.events.table().name();
-            return Err(Error::not_supported(format!(
-                "a transaction writes one table: this one has written '{first}' and cannot write '{name}'"
-            ))
-            .with_hint("COMMIT in between, or write each table in a transaction of its own"));
-        }
+        written.check_target(events)?;
         let base = self.inner.pins.snapshot(events.table()).await?;
         // If this is dropped in between, the rows of the statements before are lost with the writer.
         let failed = std::mem::replace(&mut written.failed, true);
@@ -115,6 +106,32 @@ impl Transaction {
         Ok(Appended { rows: after.0 - before.0, late: after.1 - before.1 })
     }
 
+    /// The version that rows are written for by somebody else, who hands them over by [`Self::take`].
+    pub async fn base(&self, events: &EventsTable) -> Result<Arc<Snapshot>> {
+        self.inner.written.lock().await.check_target(events)?;
+        Ok(self.inner.pins.snapshot(events.table()).await?)
+    }
+
+    /// Takes over what was written for [`Self::base`].
+    pub async fn take(&self, events: &EventsTable, base: Arc<Snapshot>, part: Part) -> Result<Appended> {
+        let mut written = self.inner.written.lock().await;
+        let refused = match written.has_moved(&part) {
+            true => Err(Error::invalid_input("the transaction has loaded the same before")),
+            false => written.check_target(events),
+        };
+        if let Err(e) = refused {
+            part.discard().await;
+            return Err(e);
+        }
+        if written.table.is_none() {
+            written.table = Some(Target { events: events.share(), base, begun: Instant::now() });
+        }
+        let appended = Appended { rows: part.divided.rows(), late: part.divided.late_rows() };
+        written.parts.push(part);
+        self.show(&written);
+        Ok(appended)
+    }
+
     /// Has the statements that follow see what is written.
     pub async fn flush(&self) -> Result<()> {
         let mut written = self.inner.written.lock().await;
@@ -124,7 +141,7 @@ impl Transaction {
     async fn close(&self, written: &mut Written) -> Result<()> {
         if let Some(writer) = written.open.take() {
             let failed = std::mem::replace(&mut written.failed, true);
-            written.parts.push(writer.finish().await?);
+            written.parts.push(writer.finish().await?.into());
             written.failed = failed;
             self.show(written);
         }
@@ -135,7 +152,7 @@ impl Transaction {
     fn show(&self, written: &Written) {
         let Some(target) = &written.table else { return };
         let mut shown = target.base.as_ref().clone();
-        for add in written.parts.iter().flat_map(Divided::in_time) {
+        for add in written.parts.iter().flat_map(|part| part.divided.in_time()) {
             let file = Arc::new(File::new(add.clone()));
             shown.files.insert(add.path.as_str().into(), Arc::clone(&file));
             shown.staged.push(file);
@@ -188,7 +205,7 @@ impl Transaction {
         let may = async {
             whole?;
             for part in &parts {
-                part.check_there(target.begun).await?;
+                part.divided.check_there(target.begun).await?;
             }
             interrupt.commit()
         };
@@ -210,7 +227,7 @@ impl Transaction {
 }
 
 /// Removes files that no commit names.
-async fn discard(open: Option<EventWriter>, parts: Vec<Divided>) {
+async fn discard(open: Option<EventWriter>, parts: Vec<Part>) {
     if let Some(writer) = open {
         writer.abandon().await;
     }
@@ -227,6 +244,24 @@ impl Written {
                 Err(Error::conflict("a statement of the transaction has failed, so nothing of it is stored"))
             }
             false => Ok(()),
+        }
+    }
+
+    /// Whether a part moves a position that another one moves too.
+    fn has_moved(&self, part: &Part) -> bool {
+        let mut moved = self.parts.iter().flat_map(|part| &part.besides.positions);
+        moved.any(|one| part.besides.positions.iter().any(|other| one.app == other.app))
+    }
+
+    /// Refuses a second table.
+    fn check_target(&self, events: &EventsTable) -> Result<()> {
+        let name = events.table().name();
+        match self.table.as_ref().map(|target| target.events.table().name()).filter(|first| *first != name) {
+            None => Ok(()),
+            Some(first) => Err(Error::not_supported(format!(
+                "a transaction writes one table: this one has written '{first}' and cannot write '{name}'"
+            ))
+            .with_hint("COMMIT in between, or write each table in a transaction of its own")),
         }
     }
 

@@ -227,7 +227,9 @@ impl Warehouse {
     pub async fn require(self: &Arc<Self>, name: &str) -> Result<Object> {
         match self.get(name).await? {
             Some(object) => Ok(object),
-            None => Err(Error::undefined_table(format!("there is no table or view '{name}'"))),
+            None => {
+                Err(Error::undefined_table(format!("there is no table or view '{name}'")).with_name(name))
+            }
         }
     }
 

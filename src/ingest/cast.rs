@@ -160,11 +160,17 @@ fn nulls(array: &ArrayRef) -> Result<Vec<usize>> {
     Ok(mask.values().set_indices().collect())
 }
 
-fn does_not_fit(array: &ArrayRef, row: usize, field: &Field) -> String {
+pub(super) fn does_not_fit(array: &dyn Array, row: usize, field: &Field) -> String {
     let value = array_value_to_string(array, row).unwrap_or_default();
+    let (name, t) = (field.name(), sql_name(field.data_type()));
+    format!("column '{name}': '{}' does not fit {t}", shortened(&value))
+}
+
+/// As much of a value as a message shows.
+pub(super) fn shortened(value: &str) -> String {
     let shown: String = value.chars().take(SHOWN).collect();
     let more = if shown.len() < value.len() { "…" } else { "" };
-    format!("column '{}': '{shown}{more}' does not fit {}", field.name(), sql_name(field.data_type()))
+    shown + more
 }
 
 /// What SQL calls a type.

@@ -16,6 +16,7 @@
 //! | `load` | rows into commits |
 //! | `outbox` | bad lines into dead letters |
 //! | [`replay`] | dead letters into rows after all |
+//! | [`copy`] | what a client copies in instead of files |
 //! | [`guards`] | what a stream gives twice, or too often |
 //! | [`breaker`] | when there are too many of them; of messages: [`error_rate`] |
 //! | [`progress`] | how far it is |
@@ -23,6 +24,7 @@
 
 pub mod breaker;
 mod cast;
+pub mod copy;
 mod csv;
 mod decode;
 pub mod error_rate;

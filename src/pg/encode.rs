@@ -5,6 +5,7 @@
 //! each PostgreSQL type.
 
 mod column;
+pub(super) mod copy;
 mod datetime;
 mod numeric;
 mod text;

@@ -16,8 +16,12 @@ pub(super) struct Failure {
     pub(super) sqlstate: &'static str,
     /// What went wrong.
     pub(super) message: String,
+    /// What else is known of it.
+    pub(super) detail: Option<Box<str>>,
     /// What to do about it.
     pub(super) hint: Option<String>,
+    /// Where in the input that the statement reads: `CONTEXT`.
+    pub(super) place: Option<Box<str>>,
     /// The 1-based number of the character in the query string at fault.
     pub(super) position: Option<usize>,
 }
@@ -75,7 +79,15 @@ pub(super) mod state {
 impl Failure {
     /// An error that ends the statement.
     pub(super) fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Failure { severity: Severity::Error, sqlstate, message: message.into(), hint: None, position: None }
+        Failure {
+            severity: Severity::Error,
+            sqlstate,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            place: None,
+            position: None,
+        }
     }
 
     /// An error that ends the connection.
@@ -131,8 +143,9 @@ impl Failure {
             // A zero byte would end the field early.
             (b'M', self.message.replace('\0', "")),
         ];
-        if let Some(hint) = self.hint {
-            fields.push((b'H', hint.replace('\0', "")));
+        let hint = self.hint.map(String::into_boxed_str);
+        for (field, text) in [(b'D', self.detail), (b'H', hint), (b'W', self.place)] {
+            fields.extend(text.map(|text| (field, text.replace('\0', ""))));
         }
         if let Some(position) = self.position {
             fields.push((b'P', position.to_string()));
@@ -150,7 +163,9 @@ impl From<Error> for Failure {
             severity: Severity::Error,
             sqlstate: e.kind().sqlstate(),
             message: e.message().to_owned(),
+            detail: e.detail().map(Box::from),
             hint: e.hint().map(str::to_owned),
+            place: e.place().map(Box::from),
             position: e.position(),
         }
     }

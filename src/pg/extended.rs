@@ -18,6 +18,7 @@ use super::message::{Frontend, Target};
 use super::params::{self, Parameter};
 use super::session::{Core, Running, Statement};
 use super::types;
+use crate::ingest::copy::CopyIn;
 use crate::statement::split::split;
 
 /// A prepared statement.
@@ -44,8 +45,16 @@ enum State {
 }
 
 impl Core {
-    /// Does what a message of the extended protocol asks.
-    pub(super) async fn extended(&mut self, message: Frontend) -> Result<(), Stop> {
+    /// Does what a message of the extended protocol asks. Gives a COPY back that waits for rows.
+    pub(super) async fn extended(&mut self, message: Frontend) -> Result<Option<Box<CopyIn>>, Stop> {
+        match message {
+            Frontend::Execute(name, limit) => self.run_portal(name, limit).await,
+            message => self.prepared(message).await.map(|()| None),
+        }
+    }
+
+    /// Does what leads up to running a portal.
+    async fn prepared(&mut self, message: Frontend) -> Result<(), Stop> {
         match message {
             Frontend::Parse { name, query, types } => self.prepare(name, &query, &types).await,
             Frontend::Bind { portal, statement, formats, values, results } => {
@@ -77,7 +86,6 @@ impl Core {
                 self.writer.put(message);
                 Ok(())
             }
-            Frontend::Execute(name, limit) => self.run_portal(name, limit).await,
             Frontend::Close(target, name) => {
                 match target {
                     Target::Statement => drop(self.prepared.remove(&name)),
@@ -177,12 +185,12 @@ impl Core {
     }
 
     /// Runs a portal, or goes on with it.
-    async fn run_portal(&mut self, name: String, limit: usize) -> Result<(), Stop> {
+    async fn run_portal(&mut self, name: String, limit: usize) -> Result<Option<Box<CopyIn>>, Stop> {
         let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
         let prepared = Arc::clone(&portal.prepared);
         let Some(statement) = &prepared.statement else {
             self.writer.put(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
-            return Ok(());
+            return Ok(None);
         };
         self.check_transaction(statement)?;
         let portal = self.portals.get_mut(&name).ok_or_else(|| no_portal(&name))?;
@@ -193,7 +201,7 @@ impl Core {
             State::Ended(tag) => {
                 portal.state = State::Ended(tag.clone());
                 self.complete(&tag, Some(0));
-                return Ok(());
+                return Ok(None);
             }
             State::New => {
                 let (values, formats) = (std::mem::take(&mut portal.values), portal.formats.clone());
@@ -206,7 +214,7 @@ impl Core {
                     self.repeat(&answer).await?;
                     self.put_back(&name, State::Ended(answer.tag));
                     self.deadline = None;
-                    return Ok(());
+                    return Ok(None);
                 }
                 match self.execute(statement, &values).await? {
                     Outcome::Done { tag, rows, notice } => {
@@ -214,13 +222,23 @@ impl Core {
                         self.complete(&tag, rows);
                         self.put_back(&name, State::Ended(tag));
                         self.deadline = None;
-                        return Ok(());
+                        return Ok(None);
                     }
                     Outcome::Rows { tag, stream, stamp } => {
                         let text = text.filter(|_| told.is_some_and(|t| alike(t, &stream.schema())));
                         let recording = text.and_then(|text| self.record(text, &values, &formats, stamp));
                         let schema = prepared.fields.clone().unwrap_or_else(|| stream.schema());
                         Box::new(Running { tag, stream, schema, formats, batch: None, recording })
+                    }
+                    Outcome::CopyIn(copy) => {
+                        self.put_back(&name, State::Ended("COPY".to_owned()));
+                        return Ok(Some(copy));
+                    }
+                    Outcome::CopyOut { format, stream } => {
+                        self.copy_out(&format, stream).await?;
+                        self.put_back(&name, State::Ended("COPY".to_owned()));
+                        self.deadline = None;
+                        return Ok(None);
                     }
                 }
             }
@@ -239,7 +257,7 @@ impl Core {
         };
         self.put_back(&name, state);
         self.deadline = None;
-        Ok(())
+        Ok(None)
     }
 
     /// The portal may have gone meanwhile: a COMMIT drops them all.

@@ -14,6 +14,7 @@
 //!   [`Settings`], prepared statements), which `control` runs; everything else is the engine's: [`Connection`];
 //! - `series` has INSERTs that are sent together make one commit;
 //! - `simple` and `extended` are the two protocols; `by_name` has PREPARE and EXECUTE of SQL;
+//! - `copy` takes and gives rows in bulk: COPY;
 //! - `answers` keeps what was answered while it stays true;
 //! - `params` reads parameters, `encode` writes rows, `types` maps types;
 //! - [`describe_plan`] helps an engine to say what a statement is;
@@ -29,6 +30,7 @@ mod by_name;
 mod cancel;
 mod command;
 mod control;
+mod copy;
 mod encode;
 mod error;
 mod extended;

@@ -24,7 +24,8 @@ use super::message::{self, Frontend};
 use super::series::Series;
 use super::startup::Start;
 use super::wire::{Reader, Writer};
-use super::{Client, Connection, Outcome, Parsed, Settings, Stamp};
+use super::{Client, Connection, Outcome, Parsed, Settings, Stamp, copy};
+use crate::ingest::copy::CopyIn;
 use crate::statement::split::Piece;
 
 /// A connection that is open.
@@ -206,7 +207,9 @@ impl Session {
                     Stop::Gone => Stop::Gone,
                 })
             };
-            guard(&mut self.reader, &self.ticket, deadline, &connection, work).await?;
+            if let Some(copy) = guard(&mut self.reader, &self.ticket, deadline, &connection, work).await? {
+                self.copy_in(copy).await?;
+            }
         }
         self.end_series().await
     }
@@ -226,19 +229,58 @@ impl Session {
         let connection = Arc::clone(&self.core.connection);
         let deadline = self.core.arm();
         let work = self.core.extended(message);
-        guard(&mut self.reader, &self.ticket, deadline, &connection, work).await
+        match guard(&mut self.reader, &self.ticket, deadline, &connection, work).await? {
+            Some(copy) => self.copy_in(copy).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the rows of a COPY; then nobody else reads what the client sends.
+    async fn copy_in(&mut self, copy: Box<CopyIn>) -> Result<(), Stop> {
+        let deadline = self.core.arm();
+        self.core.ask_for_rows(&copy);
+        self.core.writer.flush().await?;
+        let copy = copy::receive(&mut self.reader, &self.ticket, deadline, copy).await?;
+        // All rows are there: their commit is waited for, as whoever is told that it was cancelled may load them again.
+        let (loaded, notice) = copy.finish().await?;
+        self.core.notice(notice);
+        self.core.complete("COPY", Some(loaded.rows));
+        self.core.deadline = None;
+        Ok(())
     }
 }
 
 /// Does the work, unless it is cancelled, takes too long, or nobody is there any more to wait for it. Work that commits is
 /// waited for: whoever is told that it was cancelled may do it again.
-async fn guard(
+async fn guard<T>(
     reader: &mut Reader,
     ticket: &Ticket,
     deadline: Option<Instant>,
     connection: &Arc<dyn Connection>,
-    work: impl Future<Output = Result<(), Stop>>,
-) -> Result<(), Stop> {
+    work: impl Future<Output = Result<T, Stop>>,
+) -> Result<T, Stop> {
+    connection.started();
+    tokio::pin!(work);
+    let watched = async {
+        tokio::select! {
+            biased;
+            result = &mut work => Ok(result),
+            () = reader.closed() => Err(Stop::Gone),
+        }
+    };
+    match in_time(ticket, deadline, watched).await {
+        Ok(result) => result,
+        Err(stop) if connection.stop() => Err(stop),
+        Err(_) => work.await,
+    }
+}
+
+/// Does the work, unless it is cancelled or takes too long.
+pub(super) async fn in_time<T>(
+    ticket: &Ticket,
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Stop>>,
+) -> Result<T, Stop> {
     let timeout = async {
         match deadline {
             Some(at) => tokio::time::sleep_until(at).await,
@@ -247,16 +289,12 @@ async fn guard(
     };
     let canceled =
         |why| Failure::new(state::QUERY_CANCELED, format!("canceling statement due to {why}")).into();
-    connection.started();
-    tokio::pin!(work);
-    let stop = tokio::select! {
+    tokio::select! {
         biased;
-        () = ticket.cancelled() => canceled("user request"),
-        () = timeout => canceled("statement timeout"),
-        result = &mut work => return result,
-        () = reader.closed() => Stop::Gone,
-    };
-    if connection.stop() { Err(stop) } else { work.await }
+        () = ticket.cancelled() => Err(canceled("user request")),
+        () = timeout => Err(canceled("statement timeout")),
+        result = work => result,
+    }
 }
 
 impl Core {

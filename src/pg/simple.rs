@@ -8,6 +8,7 @@ use super::encode::{Formats, description};
 use super::error::{Failure, Stop};
 use super::session::{Core, Running, Statement};
 use super::{Outcome, Part};
+use crate::ingest::copy::CopyIn;
 use crate::statement::split::split;
 
 impl Core {
@@ -46,8 +47,12 @@ impl Core {
         self.repeat(answer).await
     }
 
-    /// Runs a statement and sends all that it gives. The answer may be kept for `text`.
-    pub(super) async fn simple(&mut self, statement: &Statement, text: Option<&str>) -> Result<(), Stop> {
+    /// Runs a statement and sends all that it gives; gives a COPY back that waits for rows. The answer may be kept for `text`.
+    pub(super) async fn simple(
+        &mut self,
+        statement: &Statement,
+        text: Option<&str>,
+    ) -> Result<Option<Box<CopyIn>>, Stop> {
         let formats = Formats::default();
         match self.execute(statement, &[]).await? {
             Outcome::Done { tag, rows, notice } => {
@@ -65,7 +70,9 @@ impl Core {
                 let sent = self.send_rows(&mut running, 0).await?;
                 self.end(running, sent.rows);
             }
+            Outcome::CopyIn(copy) => return Ok(Some(copy)),
+            Outcome::CopyOut { format, stream } => self.copy_out(&format, stream).await?,
         }
-        Ok(())
+        Ok(None)
     }
 }

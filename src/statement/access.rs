@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
     visit_statements,
 };
 
+use super::copy::Direction;
 use super::ddl::with_options;
 use super::parse::Statement;
 use super::run::Session;
@@ -130,6 +131,12 @@ impl Session {
         match statement {
             Statement::Refresh(name) => Ok(vec![Need::Table(Privilege::Insert, in_warehouse(PUBLIC, name))]),
             Statement::Alter(_) => admin("ALTER TABLE"),
+            Statement::Copy(copy) => match &copy.direction {
+                Direction::In { table, .. } => {
+                    Ok(vec![Need::Table(Privilege::Insert, in_warehouse(PUBLIC, table))])
+                }
+                Direction::Out { query, .. } => self.needs_of_engine(query),
+            },
             Statement::Engine(statement) => self.needs_of_engine(statement),
         }
     }
@@ -235,7 +242,7 @@ fn locations(statement: &Statement) -> Result<Vec<String>> {
     match statement {
         Statement::Alter(alter) => Ok(alter.option(ARCHIVE).into_iter().collect()),
         Statement::Engine(statement) => locations_of_engine(statement),
-        Statement::Refresh(_) => Ok(vec![]),
+        Statement::Refresh(_) | Statement::Copy(_) => Ok(vec![]),
     }
 }
 

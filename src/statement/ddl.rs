@@ -272,7 +272,7 @@ impl Session {
             return if if_exists {
                 Ok(())
             } else {
-                Err(Error::undefined_table(format!("there is no table or view '{name}'")))
+                Err(Error::undefined_table(format!("there is no table or view '{name}'")).with_name(name))
             };
         };
         // The kind stands in the configuration: a view whose source is broken can still be dropped.

@@ -9,6 +9,7 @@
 //! | [`ddl`] | CREATE, DROP |
 //! | `grant` | GRANT, REVOKE |
 //! | [`alter`] | ALTER TABLE of options |
+//! | [`copy`] | COPY from and to a client; its options: `copy_options` |
 //! | `call` | CALL: which procedure, with which values |
 //! | `procedures` | what CALL knows |
 //! | `completeness` | require_complete |
@@ -23,13 +24,17 @@
 //! | `lanes` | where the rows of a query are made |
 //! | `plans` | what statements mean, remembered |
 //! | `literals` | statements that differ in a value only |
+//! | `blame` | where in a statement an error is |
 //! | [`run`] | everything else, and which is which |
 
 pub mod access;
 pub mod alter;
 mod at_hand;
+mod blame;
 mod call;
 mod completeness;
+pub mod copy;
+mod copy_options;
 pub mod ddl;
 mod delete;
 mod grant;

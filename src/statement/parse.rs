@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
 use super::alter::AlterTable;
+use super::copy::{Copy, Direction};
 use super::split::{Item, split, words};
 use crate::error::{Error, Result};
 
@@ -17,6 +18,8 @@ pub enum Statement {
     Refresh(String),
     /// `ALTER TABLE name SET (…)` or `RESET (…)`
     Alter(AlterTable),
+    /// `COPY … FROM STDIN`, `COPY … TO STDOUT`
+    Copy(Box<Copy>),
     /// What DataFusion's parser knows.
     Engine(Box<EngineStatement>),
 }
@@ -51,6 +54,7 @@ impl Parsed {
             self.sql_statement(),
             Some(Query(_) | Explain { .. } | ExplainTable { .. } | ShowVariable { .. })
         ) || matches!(&self.statement, Statement::Engine(s) if matches!(s.as_ref(), EngineStatement::Explain(_)))
+            || matches!(&self.statement, Statement::Copy(copy) if matches!(copy.direction, Direction::Out { .. }))
     }
 
     fn sql_statement(&self) -> Option<&SqlStatement> {
@@ -86,6 +90,9 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
     }
     if let Some(alter) = AlterTable::read(&words) {
         return alter.map(Statement::Alter);
+    }
+    if let Some(copy) = Copy::read(sql) {
+        return copy.map(|copy| Statement::Copy(Box::new(copy)));
     }
     let parsed = DFParserBuilder::new(sql)
         .with_dialect(&PostgreSqlDialect {})
@@ -138,7 +145,7 @@ pub fn object_name(name: &ObjectName) -> Result<String> {
     table_name(name.0.iter().map(part).collect::<Result<Vec<_>>>()?)
 }
 
-fn table_name(parts: Vec<String>) -> Result<String> {
+pub(super) fn table_name(parts: Vec<String>) -> Result<String> {
     use crate::catalog::schemas::{CATALOG, PUBLIC};
     match parts.as_slice() {
         [name] => Ok(name.clone()),

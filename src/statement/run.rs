@@ -27,6 +27,8 @@ use crate::catalog::late;
 use crate::catalog::transaction::Transaction;
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Kind, Result};
+use crate::ingest::copy::CopyIn;
+use crate::ingest::copy::format::Format;
 use crate::lake::pin::Pins;
 use crate::leaderboard;
 use crate::optimizer::settings::PlannerSettings;
@@ -82,6 +84,15 @@ pub enum Outcome {
         rows: Option<u64>,
         /// What there is to know besides.
         notice: Option<String>,
+    },
+    /// The client is to send rows.
+    CopyIn(Box<CopyIn>),
+    /// Rows that the client wants in this format.
+    CopyOut {
+        /// The format.
+        format: Format,
+        /// The rows.
+        stream: SendableRecordBatchStream,
     },
 }
 
@@ -143,6 +154,11 @@ impl Session {
             rows = match Box::pin(self.execute(&statement, &[])).await? {
                 Outcome::Rows { stream, .. } => stream.try_collect().await?,
                 Outcome::Done { .. } => vec![],
+                Outcome::CopyIn(copy) => {
+                    copy.abandon().await;
+                    return Err(needs_client());
+                }
+                Outcome::CopyOut { .. } => return Err(needs_client()),
             };
         }
         Ok(rows)
@@ -151,6 +167,13 @@ impl Session {
     /// Plans a statement without running it.
     pub async fn describe(&self, parsed: &Parsed) -> Result<Description> {
         self.authorize(&parsed.statement).await?;
+        match self.description(parsed).await {
+            Err(e) => Err(self.blame(e, &parsed.sql).await),
+            known => known,
+        }
+    }
+
+    async fn description(&self, parsed: &Parsed) -> Result<Description> {
         if let Some(function) = Call::in_statement(&parsed.statement) {
             return self.describe_call(function).await;
         }
@@ -182,6 +205,13 @@ impl Session {
     /// Runs a statement with values for `$1`, `$2`, …
     pub async fn execute(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
         self.authorize(&parsed.statement).await?;
+        match self.outcome(parsed, parameters).await {
+            Err(e) => Err(self.blame(e, &parsed.sql).await),
+            done => done,
+        }
+    }
+
+    async fn outcome(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
         if let Some(function) = Call::in_statement(&parsed.statement) {
             return Box::pin(self.call(function, parameters)).await;
         }
@@ -191,6 +221,7 @@ impl Session {
         match &parsed.statement {
             Statement::Refresh(name) => self.refresh(name).await,
             Statement::Alter(alter) => self.alter(alter).await,
+            Statement::Copy(copy) => Box::pin(self.copy(copy)).await,
             Statement::Engine(statement) => match statement.as_ref() {
                 EngineStatement::Statement(sql) if ddl_tag(statement).is_some() => self.ddl(sql).await,
                 EngineStatement::CreateExternalTable(create) => {
@@ -279,7 +310,7 @@ impl Session {
         self.plans.clear();
     }
 
-    async fn query(
+    pub(super) async fn query(
         &self,
         sql: &str,
         statement: &EngineStatement,
@@ -424,8 +455,15 @@ fn commits_by_itself(statement: &Statement) -> Option<&'static str> {
     match statement {
         Statement::Refresh(_) => Some("REFRESH MATERIALIZED VIEW"),
         Statement::Alter(_) => Some("ALTER TABLE"),
+        Statement::Copy(_) => None,
         Statement::Engine(statement) => ddl_tag(statement),
     }
+}
+
+/// Of COPY where nobody is at the other end.
+pub fn needs_client() -> Error {
+    Error::not_supported("COPY FROM STDIN and TO STDOUT need a client that speaks PostgreSQL's protocol")
+        .with_hint("use psql with a server; for files there are `toplake ingest files` and COPY … TO '…' STORED AS …")
 }
 
 /// What planning a statement gives.

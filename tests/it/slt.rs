@@ -100,6 +100,7 @@ async fn execute(session: &Session, sql: &str) -> Result<DBOutput<DefaultColumnT
                 let batches: Vec<RecordBatch> = stream.try_collect().await?;
                 DBOutput::Rows { types, rows: batches.iter().flat_map(text_rows).collect() }
             }
+            Outcome::CopyIn(_) | Outcome::CopyOut { .. } => panic!("COPY is not for the corpus"),
         };
     }
     Ok(output)
