@@ -3,6 +3,7 @@
 
 mod engine;
 mod extended;
+mod fuzz;
 mod psql;
 mod series;
 mod simple;

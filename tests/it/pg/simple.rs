@@ -168,7 +168,7 @@ async fn raw(server: &Server) -> TcpStream {
     let mut answer = [0];
     socket.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"N");
-    socket.write_all(b"\0\0\0\x14\0\x03\0\0user\0tester\0\0").await.unwrap_or_default();
+    socket.write_all(b"\0\0\0\x15\0\x03\0\0user\0tester\0\0").await.unwrap_or_default();
     socket
 }
 
