@@ -224,6 +224,20 @@ fn planning(message: &str) -> Error {
             None => e,
         };
     }
+    if let Some((before, reasons)) = first.split_once("failed to match any signature")
+        && let Some(name) = before.split('\'').nth(1)
+    {
+        let message = format!("function '{name}' does not take these arguments");
+        let e = Error::new(Kind::UndefinedFunction, message).with_name(name);
+        let reason = reasons
+            .split("Error during planning: ")
+            .nth(1)
+            .map(|r| lower_first(r.trim_end_matches([',', '.'])));
+        return match reason {
+            Some(reason) => e.with_detail(reason),
+            None => e,
+        };
+    }
     Error::new(by_words(&first).unwrap_or(Kind::InvalidInput), first)
 }
 

@@ -6,8 +6,8 @@ use datafusion::common::utils::datafusion_strsim::levenshtein;
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     let distance = |known: &str| levenshtein(&wanted, &known.to_lowercase());
-    // A third of the letters may be wrong, or one of a short name.
-    let most = (wanted.chars().count() / 3).max(1);
+    // A third of the letters may be wrong; two that changed places count as two.
+    let most = wanted.chars().count().div_ceil(3);
     let near = known.into_iter().map(|known| (distance(known), known)).filter(|(d, _)| *d <= most);
     near.min_by(|one, other| one.cmp(other)).map(|(_, known)| known)
 }
@@ -22,6 +22,7 @@ mod tests {
         for (name, expected) in [
             ("quantitiy", Some("quantity")),
             ("contry", Some("country")),
+            ("qunatity", Some("quantity")),
             ("event", None),
             ("ix", Some("id")),
             ("upper", Some("Upper")),

@@ -408,7 +408,10 @@ impl Session {
                 return Ok(Planned::Done(Outcome::done(if is_reset(statement) { "RESET" } else { "SET" })));
             }
             LogicalPlan::Ddl(ddl) => {
-                return Err(Error::not_supported(format!("{} is not possible in a warehouse", ddl.name())));
+                return Err(Error::not_supported(format!(
+                    "{} is not possible in a warehouse",
+                    spelt(ddl.name())
+                )));
             }
             LogicalPlan::Dml(dml) if dml.op == WriteOp::Delete => {
                 self.outside("DELETE")?;
@@ -464,6 +467,18 @@ fn commits_by_itself(statement: &Statement) -> Option<&'static str> {
 pub fn needs_client() -> Error {
     Error::not_supported("COPY FROM STDIN and TO STDOUT need a client that speaks PostgreSQL's protocol")
         .with_hint("use psql with a server; for files there are `toplake ingest files` and COPY … TO '…' STORED AS …")
+}
+
+/// `CREATE INDEX` for the engine's `CreateIndex`.
+fn spelt(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_uppercase());
+    }
+    words
 }
 
 /// What planning a statement gives.
