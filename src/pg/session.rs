@@ -102,7 +102,9 @@ impl Session {
     pub(super) async fn run(mut self) {
         self.core.ready();
         match self.messages().await {
-            Ok(()) | Err(Stop::Gone) => {}
+            // What it was answered before it said good-bye is still to be sent.
+            Ok(()) => drop(self.core.writer.close().await),
+            Err(Stop::Gone) => {}
             Err(Stop::Failed(failure)) => {
                 self.core.writer.put(Failure { severity: Severity::Fatal, ..failure }.into_message());
                 let _ = self.core.writer.close().await;
