@@ -329,9 +329,16 @@ const TYPES: &[(&str, &str)] = &[
 /// The same with names of types that people know; what stands in quotes is somebody's own.
 fn in_sql(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
+    let mut quoted = false;
     for (i, part) in message.split('\'').enumerate() {
         if i > 0 {
+            // That of "can't" opens nothing.
+            quoted = !quoted && !out.ends_with(char::is_alphanumeric);
             out.push('\'');
+        }
+        if quoted {
+            out.push_str(part);
+            continue;
         }
         let mut rest = part;
         while let Some(begin) = rest.find(|c: char| c.is_ascii_alphanumeric() || c == '_') {
@@ -398,6 +405,7 @@ mod tests {
         .into();
         assert_eq!(e.message(), "cannot coerce arithmetic expression VARCHAR + BIGINT to valid types");
         assert_eq!(e.kind().sqlstate(), "42883");
+        assert_eq!(in_sql("can't be 'Utf8' of Int8"), "can't be 'Utf8' of TINYINT");
         assert_eq!(in_sql("no 'Int64' as Decimal128(18, 4)_x"), "no 'Int64' as DECIMAL(18, 4)_x");
     }
 
