@@ -158,7 +158,7 @@ impl Workload {
         let share = Share {
             of: Arc::clone(&all.memory_pool),
             most: self.memory_per_query,
-            used: AtomicUsize::new(0),
+            own: FairSpillPool::new(self.memory_per_query),
         };
         let runtime = RuntimeEnv { memory_pool: Arc::new(share), ..all.as_ref().clone() };
         Arc::new(context.with_runtime(Arc::new(runtime)))
@@ -258,7 +258,9 @@ impl Drop for Waiting<'_> {
 struct Share {
     of: Arc<dyn MemoryPool>,
     most: usize,
-    used: AtomicUsize,
+    /// Divides it among the query's own parts: were it first come, first served, one sort would take all of it, and the next one
+    /// would have nothing to spill.
+    own: FairSpillPool,
 }
 
 impl fmt::Display for Share {
@@ -273,41 +275,39 @@ impl MemoryPool for Share {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
+        self.own.register(consumer);
         self.of.register(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
+        self.own.unregister(consumer);
         self.of.unregister(consumer);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.used.fetch_add(additional, Ordering::Relaxed);
+        self.own.grow(reservation, additional);
         self.of.grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.used.fetch_sub(shrink, Ordering::Relaxed);
+        self.own.shrink(reservation, shrink);
         self.of.shrink(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> EngineResult<()> {
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(additional).filter(|used| *used <= self.most)
-        });
-        if let Err(used) = taken {
-            return Err(DataFusionError::ResourcesExhausted(format!(
-                "{} needs {additional} bytes more, and the query has {used} of the {} that it may take",
+        self.own.try_grow(reservation, additional).map_err(|_| {
+            DataFusionError::ResourcesExhausted(format!(
+                "{} needs {additional} bytes more, and the query has {} of the {} that it may take",
                 reservation.consumer().name(),
+                self.own.reserved(),
                 self.most
-            )));
-        }
-        self.of.try_grow(reservation, additional).inspect_err(|_| {
-            self.used.fetch_sub(additional, Ordering::Relaxed);
-        })
+            ))
+        })?;
+        self.of.try_grow(reservation, additional).inspect_err(|_| self.own.shrink(reservation, additional))
     }
 
     fn reserved(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.own.reserved()
     }
 
     fn memory_limit(&self) -> MemoryLimit {

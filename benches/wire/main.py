@@ -234,8 +234,10 @@ FROM sales GROUP BY customer_id, product_id ORDER BY q DESC, customer_id, produc
 
 def mixed(arguments, folder):
     """8 connections with heavy queries, 32 with small ones."""
-    limit = ["--memory-limit", arguments.memory] if arguments.memory else []
-    toplake = Toplake(arguments.toplake, folder, *limit)
+    config = os.path.join(folder, "toplake.toml")
+    with open(config, "w") as f:
+        f.write(f"[limits]\nmemory = '{arguments.memory}'\n")
+    toplake = Toplake(arguments.toplake, folder, "--config", config)
     try:
         toplake.fill()
         step = 1_000_000

@@ -109,7 +109,7 @@ impl Transaction {
     /// The version that rows are written for by somebody else, who hands them over by [`Self::take`].
     pub async fn base(&self, events: &EventsTable) -> Result<Arc<Snapshot>> {
         self.inner.written.lock().await.check_target(events)?;
-        Ok(self.inner.pins.snapshot(events.table()).await?)
+        self.inner.pins.snapshot(events.table()).await
     }
 
     /// Takes over what was written for [`Self::base`].

@@ -109,7 +109,7 @@ fn of_engine(e: &DataFusionError) -> Error {
         },
         DataFusionError::IoError(inner) => Error::storage(inner.to_string()),
         DataFusionError::ResourcesExhausted(m) => Error::new(Kind::ResourcesExhausted, first_line(m))
-            .with_hint("ask for less at once, or give the server more memory (memory_limit)"),
+            .with_hint("ask for less at once, or give the server more: memory in [limits]"),
         DataFusionError::ArrowError(inner, _) => arrow(inner),
         DataFusionError::SQL(parser, _) => syntax(&parser.to_string()),
         DataFusionError::SchemaError(schema, _) => schema_error(schema),
@@ -139,6 +139,12 @@ fn arrow(e: &ArrowError) -> Error {
         ArrowError::CastError(m) | ArrowError::ParseError(m) => Error::invalid_value(plain(m)),
         ArrowError::InvalidArgumentError(m) | ArrowError::ComputeError(m) => Error::invalid_input(plain(m)),
         ArrowError::NotYetImplemented(m) => Error::not_supported(plain(m)),
+        // The spill folder's bound comes as an error of its file.
+        ArrowError::IoError(m, _) if m.contains("used disk space during the spilling") => {
+            Error::new(Kind::ResourcesExhausted, "queries spill more bytes than they may together")
+                .with_hint("ask for less at once, or allow more: spill in [limits]")
+        }
+        ArrowError::IoError(m, _) => Error::storage(plain(m)),
         ArrowError::OffsetOverflowError(_) | ArrowError::MemoryError(_) => {
             Error::new(Kind::ResourcesExhausted, plain(&e.to_string()))
         }

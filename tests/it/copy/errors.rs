@@ -247,7 +247,7 @@ async fn a_load_that_is_broken_off_leaves_nothing() {
     send(&mut socket, b'd', b"4\n5").await;
     drop(socket);
     let (mut socket, _) = copying(&server, "").await;
-    socket.write_all(b"d\0\0\x01\0006\n").await.unwrap();
+    socket.write_all(b"d\0\0\x01\x00006\n").await.unwrap();
     socket.shutdown().await.unwrap();
     let mut rest = vec![];
     soon(socket.read_to_end(&mut rest)).await.unwrap();

@@ -110,6 +110,7 @@ const OF_A_READER: &[(&str, &[&str])] = &[
     (
         "42501",
         &[
+            "SELECT watermark(name) FROM commons",
             // Reading, in all the places where a table may stand.
             "SELECT * FROM secret",
             "SELECT v FROM public.secret",
@@ -250,7 +251,6 @@ const OF_A_READER: &[(&str, &[&str])] = &[
             "SELECT lo_import('$OUT/treasure.csv')",
             "SELECT dblink('host=127.0.0.1', 'SELECT v FROM secret')",
             "SELECT query_to_xml('SELECT v FROM secret', true, true, '')",
-            "SELECT watermark(name) FROM commons",
             "DO $$ BEGIN PERFORM v FROM secret; END $$",
             "CALL read_file('$OUT/treasure.csv')",
             "CALL compact('nothing')",
