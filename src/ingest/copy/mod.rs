@@ -10,7 +10,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`format`] | how COPY writes rows, also for `COPY … TO` |
+//! | [`format`](mod@format) | how COPY writes rows, also for `COPY … TO` |
 //! | `loading` | one load |
 //! | `records` | bytes into records |
 //! | `fields` | a record into fields |
