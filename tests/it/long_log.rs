@@ -102,8 +102,9 @@ async fn requests_to_plan(commits: i64) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn planning_a_query_takes_no_more_requests_when_the_log_is_long() {
-    let short = requests_to_plan(300).await;
-    let long = requests_to_plan(2_500).await;
+    // Not at a hundredth commit: the checkpoint that comes with it would be there by then, or not.
+    let short = requests_to_plan(290).await;
+    let long = requests_to_plan(2_490).await;
     assert_eq!(long, short, "gets and listings");
     assert!(long.0 < 300, "{long:?}");
 }
