@@ -107,6 +107,7 @@ pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<
     let audit = TableFunction::new(audit::NAME.to_owned(), Arc::new(AuditFunction::new(warehouse, None)));
     builder.table_functions().get_or_insert_default().insert(audit::NAME.to_owned(), Arc::new(audit));
     builder = optimizer::rules().into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
+    builder = builder.with_physical_optimizer_rule(Arc::new(optimizer::yield_in_joins::YieldInJoins));
     let catalogs = builder
         .catalog_list()
         .get_or_insert_with(|| Arc::new(datafusion::catalog::MemoryCatalogProviderList::new()))

@@ -119,7 +119,7 @@ impl pg::Connection for Connected {
             rate.take()?;
         }
         let statement = Self::statement(parsed)?;
-        if let Some(outcome) = self.session.at_hand(statement, parameters).await? {
+        if let Some(outcome) = self.session.at_hand(&statement.sql, parameters).await? {
             return Ok(outcome);
         }
         let Some(workers) = &self.workers else { return self.session.execute(statement, parameters).await };
@@ -128,6 +128,14 @@ impl pg::Connection for Connected {
         // What is no query may be a fold, a compaction, a recompute.
         let big = !statement.only_reads() && statement.inserts_into().is_none();
         workers.run(big, async move { session.execute(&statement, &parameters).await }).await
+    }
+
+    fn at_hand(&self, text: &str) -> Result<Option<pg::Outcome>> {
+        let found = self.session.at_hand_unparsed(text)?;
+        if let (Some(_), Some(rate)) = (&found, &self.rate) {
+            rate.take()?;
+        }
+        Ok(found)
     }
 
     fn started(&self) {

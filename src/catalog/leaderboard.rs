@@ -29,7 +29,7 @@ pub struct LeaderboardTable {
     schema: SchemaRef,
     sql: String,
     statement: String,
-    cached: Mutex<Option<(i64, Arc<Vec<RecordBatch>>)>>,
+    cached: Mutex<Option<(i64, RecordBatch)>>,
 }
 
 impl LeaderboardTable {
@@ -47,6 +47,15 @@ impl LeaderboardTable {
     /// The query.
     pub fn sql(&self) -> &str {
         &self.sql
+    }
+
+    /// The rows of this version, if they are in memory.
+    pub fn in_memory(&self, snapshot: &Snapshot) -> Option<RecordBatch> {
+        if snapshot.schema != self.schema {
+            return None;
+        }
+        let cached = self.cached.lock();
+        cached.as_ref().filter(|(version, _)| *version == snapshot.version).map(|(_, rows)| rows.clone())
     }
 
     fn scan_files(
@@ -91,28 +100,22 @@ impl TableProvider for LeaderboardTable {
         if snapshot.files.values().map(|f| f.add.size).sum::<i64>() > MAX_CACHED_BYTES {
             return self.scan_files(state, &snapshot, projection, limit);
         }
-        let cached = self.cached.lock().clone().filter(|(version, _)| *version == snapshot.version);
-        let batches = match cached {
-            Some((_, batches)) => batches,
+        let rows = match self.in_memory(&snapshot) {
+            Some(rows) => rows,
             None => {
                 let plan = self.scan_files(state, &snapshot, None, None)?;
                 // One batch keeps the order of the rows through whatever is planned on top.
                 let read = datafusion::physical_plan::collect(plan, state.task_ctx()).await?;
-                let whole = datafusion::arrow::compute::concat_batches(&self.schema, &read)?;
-                let batches = Arc::new(vec![whole]);
+                let rows = datafusion::arrow::compute::concat_batches(&self.schema, &read)?;
                 let mut cached = self.cached.lock();
                 // A transaction may read an older version than others do.
                 if cached.as_ref().is_none_or(|(version, _)| *version < snapshot.version) {
-                    *cached = Some((snapshot.version, Arc::clone(&batches)));
+                    *cached = Some((snapshot.version, rows.clone()));
                 }
-                batches
+                rows
             }
         };
-        let exec = MemorySourceConfig::try_new_exec(
-            &[batches.as_ref().clone()],
-            self.schema(),
-            projection.cloned(),
-        )?;
+        let exec = MemorySourceConfig::try_new_exec(&[vec![rows]], self.schema(), projection.cloned())?;
         Ok(exec)
     }
 }

@@ -43,7 +43,7 @@ impl Core {
         };
         let statement = self.parse(&Piece { text: query, offset: 0 }).map_err(Failure::without_position)?;
         let description = match &statement {
-            Statement::Own(command) => Description { fields: control::columns(command), parameters: vec![] },
+            Statement::Own(command) => Description { fields: self.columns_of(command), parameters: vec![] },
             Statement::Engine { parsed, .. } => {
                 self.connection.describe(parsed, &hints).await.map_err(unplaced)?
             }
@@ -89,7 +89,7 @@ impl Core {
             Some(Statement::Own(Command::Execute { .. })) => {
                 Err(Failure::new(state::NOT_SUPPORTED, "EXECUTE of a statement that is itself an EXECUTE"))
             }
-            Some(Statement::Own(command)) => Box::pin(self.control(command)).await,
+            Some(Statement::Own(command)) => Box::pin(self.control(command, &values)).await,
             Some(Statement::Engine { parsed, .. }) => {
                 self.connection.execute(parsed, &values).await.map_err(unplaced)
             }
@@ -114,6 +114,9 @@ impl Core {
     pub(super) fn columns_of(&self, command: &Command) -> Option<datafusion::arrow::datatypes::SchemaRef> {
         match command {
             Command::Execute { name, .. } => self.prepared.get(name).and_then(|p| p.fields.clone()),
+            Command::Fetch { name, moves: false, .. } => {
+                self.portals.get(name).and_then(|portal| portal.prepared.fields.clone())
+            }
             command => control::columns(command),
         }
     }

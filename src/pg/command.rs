@@ -1,7 +1,12 @@
-//! The statements that concern the connection and not the engine: transactions, settings, prepared statements.
+//! The statements that concern the connection and not the engine: transactions, settings, prepared statements, cursors.
 
+mod cursors;
+
+use super::cursor::Direction;
 use super::error::{Failure, state};
 use crate::statement::split::{Item, tokens, words};
+
+pub(super) use self::cursors::Declare;
 
 /// A statement that the front end runs itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +57,22 @@ pub(super) enum Command {
     Deallocate(String),
     /// `DEALLOCATE ALL`
     DeallocateAll,
-    /// `LISTEN`, `UNLISTEN`, `CLOSE ALL`: nothing to do, and drivers send them to clean up.
+    /// `DECLARE name CURSOR FOR query`
+    Declare(Declare),
+    /// `FETCH direction FROM name`, `MOVE direction FROM name`
+    Fetch {
+        /// The cursor.
+        name: String,
+        /// Where to, from where it is.
+        direction: Direction,
+        /// Whether the rows are only counted.
+        moves: bool,
+    },
+    /// `CLOSE name`
+    Close(String),
+    /// `CLOSE ALL`
+    CloseAll,
+    /// `LISTEN`, `UNLISTEN`: nothing to do, and drivers send them to clean up.
     Nothing(&'static str),
 }
 
@@ -104,6 +124,9 @@ pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
         "listen",
         "unlisten",
         "close",
+        "declare",
+        "fetch",
+        "move",
     ];
     if !known.contains(&first.as_str()) {
         return Ok(None);
@@ -148,7 +171,10 @@ pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
         "execute" => execute(statement)?,
         "listen" => Command::Nothing("LISTEN"),
         "unlisten" => Command::Nothing("UNLISTEN"),
-        "close" if starts(rest, &["all"]) => Command::Nothing("CLOSE CURSOR ALL"),
+        "close" => cursors::close(rest)?,
+        "declare" => cursors::declare(statement)?,
+        "fetch" => cursors::fetch(statement, false)?,
+        "move" => cursors::fetch(statement, true)?,
         _ => return Ok(None),
     };
     Ok(Some(command))

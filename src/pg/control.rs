@@ -1,10 +1,11 @@
-//! Runs the commands that concern the connection: transactions, settings, prepared statements.
+//! Runs the commands that concern the connection: transactions, settings, prepared statements, cursors.
 
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::scalar::ScalarValue;
 use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::response::TransactionStatus;
 use pgwire::messages::startup::ParameterStatus;
@@ -27,8 +28,12 @@ pub(super) fn columns(command: &Command) -> Option<SchemaRef> {
 }
 
 impl Core {
-    /// Runs a command.
-    pub(super) async fn control(&mut self, command: &Command) -> Result<Outcome, Failure> {
+    /// Runs a command, with values for the parameters in it.
+    pub(super) async fn control(
+        &mut self,
+        command: &Command,
+        parameters: &[ScalarValue],
+    ) -> Result<Outcome, Failure> {
         let settings = Arc::clone(&self.client.settings);
         let idle = self.transaction == TransactionStatus::Idle;
         match command {
@@ -60,16 +65,17 @@ impl Core {
             }
             Command::Savepoint(name) => {
                 self.connection.transaction(Transaction::Savepoint(name.clone())).await?;
+                self.portals.savepoint(name);
                 Ok(done("SAVEPOINT"))
             }
             Command::Release(name) => {
                 self.connection.transaction(Transaction::Release(name.clone())).await?;
+                self.portals.release(name);
                 Ok(done("RELEASE"))
             }
             Command::RollbackTo(name) => {
                 self.connection.transaction(Transaction::RollbackTo(name.clone())).await?;
-                // Their rows may be among those that were taken back.
-                self.portals.clear();
+                self.portals.roll_back_to(name);
                 self.transaction = TransactionStatus::Transaction;
                 Ok(done("ROLLBACK"))
             }
@@ -104,6 +110,13 @@ impl Core {
                 Ok(done("DISCARD ALL"))
             }
             Command::Discard(Discard::Other(tag)) | Command::Nothing(tag) => Ok(done(tag)),
+            Command::Declare(declare) => self.declare(declare, parameters).await,
+            Command::Fetch { name, direction, moves } => self.fetch(name, *direction, *moves).await,
+            Command::Close(name) => self.close_cursor(name),
+            Command::CloseAll => {
+                self.portals.clear();
+                Ok(done("CLOSE CURSOR ALL"))
+            }
             Command::Prepare { name, types, query } => self.prepare_by_name(name, types, query).await,
             Command::Execute { name, arguments } => self.execute_by_name(name, arguments).await,
             Command::DeallocateAll => {
@@ -128,11 +141,12 @@ impl Core {
         }
         // Whatever the engine says, the transaction is over.
         self.transaction = TransactionStatus::Idle;
-        self.portals.clear();
         let reports = self.client.settings.end(commit);
         self.report(reports).await?;
         let step = if commit { Transaction::Commit } else { Transaction::Rollback };
-        Ok(self.connection.transaction(step).await?)
+        let ended = self.connection.transaction(step).await;
+        self.portals.end_transaction(commit && ended.is_ok());
+        Ok(ended?)
     }
 
     async fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<Outcome, Failure> {

@@ -70,6 +70,7 @@ pub(super) mod state {
     pub(in crate::pg) const SYNTAX: &str = "42601";
     pub(in crate::pg) const DUPLICATE_STATEMENT: &str = "42P05";
     pub(in crate::pg) const UNDEFINED_SETTING: &str = "42704";
+    pub(in crate::pg) const NOT_IN_STATE: &str = "55000";
     pub(in crate::pg) const CANNOT_CHANGE: &str = "55P02";
     pub(in crate::pg) const TOO_MANY_CONNECTIONS: &str = "53300";
     pub(in crate::pg) const QUERY_CANCELED: &str = "57014";

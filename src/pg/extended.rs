@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::scalar::ScalarValue;
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::data::ParameterDescription;
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
-use super::Description;
-use super::Outcome;
+use super::command::Command;
 use super::encode::{Formats, description};
 use super::error::{Failure, Stop, state};
 use super::message::{Frontend, Target};
 use super::params::{self, Parameter};
+use super::portals::{Life, Portal, State};
 use super::session::{Core, Running, Statement};
 use super::types;
+use super::{Description, Outcome};
 use crate::ingest::copy::CopyIn;
 use crate::statement::split::split;
 
@@ -27,21 +27,6 @@ pub(super) struct Prepared {
     pub(super) statement: Option<Statement>,
     pub(super) parameters: Vec<Parameter>,
     pub(super) fields: Option<SchemaRef>,
-}
-
-/// A prepared statement with values for its parameters, before, while and after it runs.
-pub(super) struct Portal {
-    prepared: Arc<Prepared>,
-    values: Vec<ScalarValue>,
-    formats: Formats,
-    state: State,
-}
-
-enum State {
-    New,
-    Running(Box<Running>),
-    /// It has ended with this tag; running it again gives no rows.
-    Ended(String),
 }
 
 impl Core {
@@ -59,7 +44,7 @@ impl Core {
             Frontend::Parse { name, query, types } => self.prepare(name, &query, &types).await,
             Frontend::Bind { portal, statement, formats, values, results } => {
                 let prepared = self.statement(&statement)?;
-                if !portal.is_empty() && self.portals.contains_key(&portal) {
+                if !portal.is_empty() && self.portals.contains(&portal) {
                     return Err(Failure::new("42P03", format!("portal \"{portal}\" already exists")).into());
                 }
                 if let Some(statement) = &prepared.statement {
@@ -69,7 +54,8 @@ impl Core {
                 let values = params::read(&prepared.parameters, &values, &Formats(formats), zone.name())?;
                 let formats = Formats(results);
                 formats.check(prepared.fields.as_ref().map_or(0, |f| f.fields().len()), "result column")?;
-                self.portals.insert(portal, Portal { prepared, values, formats, state: State::New });
+                let (state, cursor, life) = (State::New, None, Life::Transaction);
+                self.portals.insert(portal, Portal { prepared, values, formats, state, cursor, life });
                 self.writer.put(Backend::BindComplete(BindComplete::new()));
                 Ok(())
             }
@@ -98,11 +84,16 @@ impl Core {
         }
     }
 
-    /// Ends a series of messages. Outside a transaction it is one, whose portals go with it.
-    pub(super) fn sync(&mut self) {
+    /// Outside of a transaction, what was sent together is one, whose portals go with it.
+    pub(super) fn settle(&mut self) {
         if self.transaction == TransactionStatus::Idle {
-            self.portals.clear();
+            self.portals.end_transaction(true);
         }
+    }
+
+    /// Ends a series of messages.
+    pub(super) fn sync(&mut self) {
+        self.settle();
         self.deadline = None;
         self.ready();
     }
@@ -164,6 +155,12 @@ impl Core {
         offset: usize,
     ) -> Result<Description, Failure> {
         match statement {
+            Statement::Own(Command::Declare(declare)) => {
+                let query = Statement::Engine { parsed: self.query_of(declare)?, rewritten: false };
+                let offset = offset + declare.offset;
+                let description = Box::pin(self.describe(&query, types, offset)).await?;
+                Ok(Description { fields: None, ..description })
+            }
             Statement::Own(command) => {
                 Ok(Description { fields: self.columns_of(command), parameters: vec![] })
             }
@@ -188,6 +185,10 @@ impl Core {
     async fn run_portal(&mut self, name: String, limit: usize) -> Result<Option<Box<CopyIn>>, Stop> {
         let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
         let prepared = Arc::clone(&portal.prepared);
+        if let Some(cursor) = portal.cursor.clone() {
+            let formats = portal.formats.clone();
+            return self.run_cursor(&cursor, formats, limit).await.map(|()| None);
+        }
         let Some(statement) = &prepared.statement else {
             self.writer.put(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
             return Ok(None);
@@ -276,6 +277,6 @@ fn alike(a: &Schema, b: &Schema) -> bool {
         && pairs.into_iter().all(|(a, b)| a.name() == b.name() && told(a) == told(b))
 }
 
-fn no_portal(name: &str) -> Failure {
+pub(super) fn no_portal(name: &str) -> Failure {
     Failure::new(state::UNDEFINED_PORTAL, format!("portal \"{name}\" does not exist"))
 }

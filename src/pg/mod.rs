@@ -14,6 +14,7 @@
 //!   [`Settings`], prepared statements), which `control` runs; everything else is the engine's: [`Connection`];
 //! - `series` has INSERTs that are sent together make one commit;
 //! - `simple` and `extended` are the two protocols; `by_name` has PREPARE and EXECUTE of SQL;
+//! - `portals` keeps results that are being given; `cursor` has DECLARE and FETCH;
 //! - `copy` takes and gives rows in bulk: COPY;
 //! - `answers` keeps what was answered while it stays true;
 //! - `params` reads parameters, `encode` writes rows, `types` maps types;
@@ -31,12 +32,14 @@ mod cancel;
 mod command;
 mod control;
 mod copy;
+mod cursor;
 mod encode;
 mod error;
 mod extended;
 mod message;
 mod params;
 mod plan;
+mod portals;
 mod scram;
 mod series;
 mod session;
@@ -135,6 +138,11 @@ pub trait Connection: Send + Sync {
 
     /// Runs a statement with values for `$1`, `$2`, …
     async fn execute(&self, statement: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome>;
+
+    /// The rows of a query string, if they are known without parsing it.
+    fn at_hand(&self, _text: &str) -> Result<Option<Outcome>> {
+        Ok(None)
+    }
 
     /// Whether an answer with this stamp, which perhaps another connection was given, is what this one would get now for a
     /// statement of the same text, parameters and time zone.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
 use pgwire::messages::PgWireBackendMessage as Backend;
@@ -19,8 +20,9 @@ use super::catalog;
 use super::command::{self, Command};
 use super::encode::{Formats, Rows, Style};
 use super::error::{Failure, Severity, Stop, state};
-use super::extended::{Portal, Prepared};
+use super::extended::Prepared;
 use super::message::{self, Frontend};
+use super::portals::Portals;
 use super::series::Series;
 use super::startup::Start;
 use super::wire::{Reader, Writer};
@@ -45,7 +47,9 @@ pub(super) struct Core {
     pub(super) transaction: TransactionStatus,
     pub(super) series: Series,
     pub(super) prepared: HashMap<String, Arc<Prepared>>,
-    pub(super) portals: HashMap<String, Portal>,
+    pub(super) portals: Portals,
+    /// For what the session keeps of results.
+    pub(super) memory: Option<Arc<dyn MemoryPool>>,
     /// When the running series of extended messages is too old.
     pub(super) deadline: Option<Instant>,
 }
@@ -79,7 +83,7 @@ impl Session {
         answers: Answers,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let Start { client, connection, ticket } = start;
+        let Start { client, connection, ticket, memory } = start;
         Session {
             reader,
             stopping,
@@ -92,7 +96,8 @@ impl Session {
                 transaction: TransactionStatus::Idle,
                 series: Series::default(),
                 prepared: HashMap::new(),
-                portals: HashMap::new(),
+                portals: Portals::default(),
+                memory,
                 deadline: None,
             },
         }
@@ -160,6 +165,7 @@ impl Session {
                     if let Err(stop) = self.query(&sql).await {
                         self.core.fail(stop).await?;
                     }
+                    self.core.settle();
                     self.core.deadline = None;
                     self.core.ready();
                 }
@@ -194,6 +200,13 @@ impl Session {
                 self.core.tell_again(&answer),
             )
             .await;
+        }
+        if self.core.transaction == TransactionStatus::Idle
+            && let Some(Outcome::Rows { tag, stream, stamp }) = connection.at_hand(sql)?
+        {
+            let deadline = self.core.arm();
+            let work = self.core.give_rows(tag, stream, stamp, Formats::default(), Some(sql));
+            return guard(&mut self.reader, &self.ticket, deadline, &connection, work).await;
         }
         let statements: Statements = self.core.begin_query(sql)?;
         // The whole text stands for its answer where it is one statement.
@@ -452,7 +465,7 @@ impl Core {
         self.check_transaction(statement)?;
         self.enter_series(statement).await?;
         match statement {
-            Statement::Own(command) => Ok(self.control(command).await?),
+            Statement::Own(command) => Ok(self.control(command, parameters).await?),
             Statement::Engine { parsed, rewritten } => {
                 let outcome = self.connection.execute(parsed, parameters).await;
                 Ok(outcome.map_err(|e| {

@@ -1,13 +1,15 @@
 //! The simple query protocol: a string of statements, answered in text.
 
+use datafusion::execution::SendableRecordBatchStream;
 use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::response::EmptyQueryResponse;
 
 use super::answers::{Answer, Statements};
+use super::command::Command;
 use super::encode::{Formats, description};
 use super::error::{Failure, Stop};
 use super::session::{Core, Running, Statement};
-use super::{Outcome, Part};
+use super::{Outcome, Part, Stamp};
 use crate::ingest::copy::CopyIn;
 use crate::statement::split::split;
 
@@ -53,7 +55,10 @@ impl Core {
         statement: &Statement,
         text: Option<&str>,
     ) -> Result<Option<Box<CopyIn>>, Stop> {
-        let formats = Formats::default();
+        let formats = match statement {
+            Statement::Own(Command::Fetch { name, .. }) => self.formats_of_cursor(name),
+            _ => Formats::default(),
+        };
         match self.execute(statement, &[]).await? {
             Outcome::Done { tag, rows, notice } => {
                 self.notice(notice);
@@ -61,18 +66,30 @@ impl Core {
             }
             Outcome::Rows { tag, stream, stamp } => {
                 // An EXECUTE means what its session has prepared under the name.
-                let recording = text
-                    .filter(|_| statement.text().is_some())
-                    .and_then(|text| self.record(text, &[], &formats, stamp));
-                let schema = stream.schema();
-                self.writer.put(description(Some(&schema), &formats));
-                let mut running = Running { tag, stream, schema, formats, batch: None, recording };
-                let sent = self.send_rows(&mut running, 0).await?;
-                self.end(running, sent.rows);
+                let text = text.filter(|_| statement.text().is_some());
+                self.give_rows(tag, stream, stamp, formats, text).await?;
             }
             Outcome::CopyIn(copy) => return Ok(Some(copy)),
             Outcome::CopyOut { format, stream } => self.copy_out(&format, stream).await?,
         }
         Ok(None)
+    }
+
+    /// Says which columns there are and sends all rows. The answer may be kept for `text`.
+    pub(super) async fn give_rows(
+        &mut self,
+        tag: String,
+        stream: SendableRecordBatchStream,
+        stamp: Option<Stamp>,
+        formats: Formats,
+        text: Option<&str>,
+    ) -> Result<(), Stop> {
+        let recording = text.and_then(|text| self.record(text, &[], &formats, stamp));
+        let schema = stream.schema();
+        self.writer.put(description(Some(&schema), &formats));
+        let mut running = Running { tag, stream, schema, formats, batch: None, recording };
+        let sent = self.send_rows(&mut running, 0).await?;
+        self.end(running, sent.rows);
+        Ok(())
     }
 }

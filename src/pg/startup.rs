@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use datafusion::execution::memory_pool::MemoryPool;
 use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::startup::{
     Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
@@ -79,6 +80,8 @@ pub(super) struct Start {
     pub(super) client: Client,
     pub(super) connection: Arc<dyn super::Connection>,
     pub(super) ticket: Ticket,
+    /// For what the session keeps of results.
+    pub(super) memory: Option<Arc<dyn MemoryPool>>,
 }
 
 /// Answers the first messages; none when there is nothing more to do.
@@ -271,7 +274,7 @@ async fn open(
         writer.put(Backend::ParameterStatus(ParameterStatus::new(name.to_owned(), value)));
     }
     writer.put(Backend::BackendKeyData(BackendKeyData::new(ticket.pid, SecretKey::I32(ticket.secret))));
-    Ok(Start { client, connection, ticket })
+    Ok(Start { client, connection, ticket, memory: door.engine.memory() })
 }
 
 /// Settings in the form `-c name=value` or `--name=value`; a backslash takes the next character as it is.

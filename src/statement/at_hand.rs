@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 
 use super::literals::Lifted;
-use super::parse::{Parsed, Statement, parse_one};
-use super::plans::{Plan, Quickly, Stamp, Template};
+use super::parse::{Statement, parse_one};
+use super::plans::{Found, Plan, Stamp, Template};
 use super::run::{Outcome, Session};
 use crate::catalog::privileges::Privilege;
 use crate::error::Result;
@@ -30,25 +31,38 @@ impl Session {
 
     /// The answer of a statement whose rows are in memory and whose plan is known, perhaps with other values; none where
     /// there is more to do. Takes no time to speak of.
-    pub async fn at_hand(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Option<Outcome>> {
+    pub async fn at_hand(&self, sql: &str, parameters: &[ScalarValue]) -> Result<Option<Outcome>> {
         if !self.is_plain() {
             return Ok(None);
         }
-        let quick = match self.plans.get(&parsed.sql) {
-            Some(plan) => plan.quick(parameters, &self.quick_state()).await?,
-            None if parameters.is_empty() => self.with_other_values(&parsed.sql).await?,
+        let found = match self.plans.get(sql) {
+            Some(plan) => plan.look_up(parameters, &self.state())?,
+            None if parameters.is_empty() => self.with_other_values(sql).await?,
             None => None,
         };
-        let Some(Quickly { physical, context, stamp }) = quick else { return Ok(None) };
-        if !stamp.as_ref().map_or(self.access.is_admin(), |stamp| self.may_read(stamp)) {
-            return Ok(None);
-        }
-        let stream = datafusion::physical_plan::execute_stream(physical, context)?;
-        Ok(Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp }))
+        Ok(self.given(found))
     }
 
-    /// Plans a statement by the plan of those that differ from it in values only.
-    async fn with_other_values(&self, sql: &str) -> Result<Option<Quickly>> {
+    /// The same of a text that nobody has parsed yet.
+    pub fn at_hand_unparsed(&self, text: &str) -> Result<Option<Outcome>> {
+        if !self.is_plain() {
+            return Ok(None);
+        }
+        let Some(lifted) = Lifted::of(text) else { return Ok(None) };
+        let Some(Template::Plan(plan)) = self.plans.known_template(&lifted.sql) else { return Ok(None) };
+        let Some(values) = plan.lifted().and_then(|types| lifted.values(types)) else { return Ok(None) };
+        Ok(self.given(plan.look_up(&values, &self.state())?))
+    }
+
+    fn given(&self, found: Option<Found>) -> Option<Outcome> {
+        let Found { schema, rows, stamp } = found.filter(|found| self.may_read(&found.stamp))?;
+        let rows = futures::stream::iter([Ok(rows)]);
+        let stream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+        Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp: Some(stamp) })
+    }
+
+    /// Looks a statement up by the plan of those that differ from it in values only.
+    async fn with_other_values(&self, sql: &str) -> Result<Option<Found>> {
         let Some(lifted) = Lifted::of(sql) else { return Ok(None) };
         match self.plans.template(&lifted.sql) {
             None | Some(Template::Useless) => Ok(None),
@@ -56,11 +70,11 @@ impl Session {
                 let Some(values) = plan.lifted().and_then(|types| lifted.values(types)) else {
                     return Ok(None);
                 };
-                let quick = plan.quick(&values, &self.quick_state()).await?;
-                if quick.is_none() && !plan.is_unchanged() {
+                let found = plan.look_up(&values, &self.state())?;
+                if found.is_none() && !plan.is_unchanged() {
                     self.plans.learn(&lifted.sql, Template::Once);
                 }
-                Ok(quick)
+                Ok(found)
             }
             Some(Template::Once) => {
                 let plan = self.template(&lifted.sql).await;
@@ -71,8 +85,8 @@ impl Session {
         }
     }
 
-    fn quick_state(&self) -> Arc<SessionState> {
-        self.plans.quick(|| self.ctx.state())
+    fn state(&self) -> Arc<SessionState> {
+        self.plans.state(|| self.ctx.state())
     }
 
     /// The plan of a statement without its values. What it has to say against it, the statement with its values will.

@@ -40,6 +40,8 @@ mod delete;
 mod grant;
 mod lanes;
 mod literals;
+mod lookup;
+mod output_names;
 pub mod parse;
 mod plans;
 mod procedures;

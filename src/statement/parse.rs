@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 
 use super::alter::AlterTable;
 use super::copy::{Copy, Direction};
+use super::output_names::distinguish;
 use super::split::{Item, split, words};
 use crate::error::{Error, Result};
 
@@ -100,7 +101,10 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
         .and_then(|mut parser| parser.parse_statements());
     let mut statements = parsed.map_err(|e| located(e.into(), sql))?;
     match (statements.pop_front(), statements.is_empty()) {
-        (Some(statement), true) => Ok(Statement::Engine(Box::new(statement))),
+        (Some(mut statement), true) => {
+            distinguish(&mut statement);
+            Ok(Statement::Engine(Box::new(statement)))
+        }
         (None, _) => Err(Error::syntax("there is no statement")),
         _ => Err(Error::syntax("there is more than one statement")),
     }

@@ -6,17 +6,18 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{ViewTable, source_as_provider};
-use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as EngineStatement;
 use parking_lot::Mutex;
 use quick_cache::unsync::Cache;
 
+use super::lookup::Lookup;
 use crate::catalog::events::EventsTable;
 use crate::catalog::leaderboard::LeaderboardTable;
 use crate::catalog::options::ObjectKind;
@@ -43,8 +44,8 @@ pub(super) struct Plans {
     kept: Mutex<Cache<String, Arc<Plan>>>,
     /// Texts of statements without their values.
     templates: Mutex<Cache<String, Template>>,
-    /// What quick statements run in.
-    quick: Mutex<Option<Arc<SessionState>>>,
+    /// What [`Plan::look_up`] is done in.
+    state: Mutex<Option<Arc<SessionState>>>,
 }
 
 /// What is known of a statement without its values.
@@ -63,7 +64,7 @@ impl Default for Plans {
         Plans {
             kept: Mutex::new(Cache::new(STATEMENTS)),
             templates: Mutex::new(Cache::new(STATEMENTS)),
-            quick: Mutex::new(None),
+            state: Mutex::new(None),
         }
     }
 }
@@ -86,6 +87,11 @@ impl Plans {
         self.kept.lock().remove(sql);
     }
 
+    /// What is known of a statement without its values.
+    pub(super) fn known_template(&self, sql: &str) -> Option<Template> {
+        self.templates.lock().get(sql).cloned()
+    }
+
     /// What is known of a statement without its values; the first time, that it came.
     pub(super) fn template(&self, sql: &str) -> Option<Template> {
         let mut templates = self.templates.lock();
@@ -96,9 +102,9 @@ impl Plans {
         known
     }
 
-    /// What quick statements run in, made of the session's state at the first.
-    pub(super) fn quick(&self, session: impl FnOnce() -> SessionState) -> Arc<SessionState> {
-        Arc::clone(self.quick.lock().get_or_insert_with(|| Arc::new(quick_state(&session()))))
+    /// The session's state, as it was at the first call.
+    pub(super) fn state(&self, session: impl FnOnce() -> SessionState) -> Arc<SessionState> {
+        Arc::clone(self.state.lock().get_or_insert_with(|| Arc::new(session())))
     }
 
     /// Remembers what is known of it.
@@ -110,7 +116,7 @@ impl Plans {
     pub(super) fn clear(&self) {
         *self.kept.lock() = Cache::new(STATEMENTS);
         *self.templates.lock() = Cache::new(STATEMENTS);
-        *self.quick.lock() = None;
+        *self.state.lock() = None;
     }
 }
 
@@ -122,12 +128,17 @@ pub(super) struct Plan {
     rollups: Vec<Arc<Rollup>>,
     /// Whether its rows hang on nothing but leaderboards, and the views in between.
     only_boards: bool,
-    quick: Option<Quick>,
+    lookup: Option<Lookup>,
 }
 
 impl Plan {
     /// The plan of a statement that named all this before it was planned; none where it has to be planned each time.
-    pub(super) fn of(logical: &LogicalPlan, named: Named, state: &SessionState) -> Result<Option<Plan>> {
+    pub(super) fn of(
+        logical: &LogicalPlan,
+        named: Named,
+        statement: &EngineStatement,
+        state: &SessionState,
+    ) -> Result<Option<Plan>> {
         let commands = matches!(logical, LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Ddl(_));
         // What was defined anew meanwhile may be in the plan or not.
         if commands || !named.is_unchanged() {
@@ -141,8 +152,8 @@ impl Plan {
         }
         // A watermark is that of a table which is not among the names.
         let only_boards = scans.boards && !named.names.is_empty() && depends_on_scans_only(logical)?;
-        let quick = if only_boards { Quick::of(logical, state) } else { None };
-        Ok(Some(Plan { logical: logical.clone(), named, rollups: scans.rollups, only_boards, quick }))
+        let lookup = if only_boards { Lookup::of(logical, statement, state) } else { None };
+        Ok(Some(Plan { logical: logical.clone(), named, rollups: scans.rollups, only_boards, lookup }))
     }
 
     /// Whether everything that it names is what it was, as the logs have it now.
@@ -177,10 +188,10 @@ impl Plan {
         Some(Stamp { direct: Arc::clone(&self.named.direct), versions: versions.collect() })
     }
 
-    /// The types of its parameters, if [`Self::quick`] may be of use, and what it gives is not named after one.
+    /// The types of its parameters, if [`Self::look_up`] may be of use, and what it gives is not named after one.
     pub(super) fn lifted(&self) -> Option<&[DataType]> {
         let named = self.logical.schema().fields().iter().any(|field| field.name().contains('$'));
-        self.quick.as_ref().filter(|_| !named).map(|quick| quick.parameters.as_slice())
+        self.lookup.as_ref().filter(|_| !named).map(|lookup| lookup.parameters.as_slice())
     }
 
     /// Whether what it names is still defined as it was, as far as this process knows.
@@ -188,92 +199,38 @@ impl Plan {
         self.named.is_unchanged()
     }
 
-    /// Plans a run with values for its parameters, where that takes next to nothing. None where it does not, or what it
-    /// reads is not known without looking.
-    pub(super) async fn quick(
-        &self,
-        parameters: &[ScalarValue],
-        state: &SessionState,
-    ) -> Result<Option<Quickly>> {
-        let Some(quick) = &self.quick else { return Ok(None) };
+    /// The rows that it gives with values for its parameters, where that takes next to nothing. None where it does not, or
+    /// what it reads is not known without looking.
+    pub(super) fn look_up(&self, parameters: &[ScalarValue], state: &SessionState) -> Result<Option<Found>> {
+        let Some(lookup) = &self.lookup else { return Ok(None) };
         let fits = |(value, wanted): (&ScalarValue, &DataType)| value.data_type() == *wanted;
-        if parameters.len() != quick.parameters.len() || !parameters.iter().zip(&quick.parameters).all(fits) {
+        if parameters.len() != lookup.parameters.len() || !parameters.iter().zip(&lookup.parameters).all(fits)
+        {
             return Ok(None);
         }
-        let pins = Pins::of(state.config());
-        pins.release();
+        let (mut versions, mut board) = (Vec::with_capacity(self.named.names.len()), None);
         for name in &self.named.names {
             let Some(snapshot) = name.table.watched() else { return Ok(None) };
             if snapshot.rows().is_none_or(|rows| rows > FEW) {
                 return Ok(None);
             }
-            pins.replace(name.table.name(), snapshot);
+            versions.push((Arc::clone(&name.table), snapshot.version));
+            if name.table.name() == lookup.name() {
+                board = Some(snapshot);
+            }
         }
-        if !self.named.is_unchanged() {
-            return Ok(None);
-        }
-        let mut plan = quick.plan.clone();
-        if !parameters.is_empty() {
-            plan = plan.replace_params_with_values(&parameters.to_vec().into())?;
-        }
-        let physical = state.query_planner().create_physical_plan(&plan, state).await?;
-        let stamp = self.stamp(&pins);
-        Ok(Some(Quickly { physical, context: state.task_ctx(), stamp }))
+        let Some(board) = board.filter(|_| self.named.is_unchanged()) else { return Ok(None) };
+        let Some(rows) = lookup.run(&board, parameters, state)? else { return Ok(None) };
+        let stamp = Stamp { direct: Arc::clone(&self.named.direct), versions: versions.into() };
+        Ok(Some(Found { schema: Arc::clone(lookup.schema()), rows, stamp }))
     }
 }
 
-/// A state to plan and run quick statements in, one after the other: without the rules that divide work among cores and
-/// move it about, which have nothing to do there.
-pub(super) fn quick_state(state: &SessionState) -> SessionState {
-    let mut config = state.config().clone().with_target_partitions(1);
-    Pins::install(&mut config);
-    SessionStateBuilder::new_from_existing(state.clone())
-        .with_config(config)
-        .with_physical_optimizer_rules(vec![])
-        .build()
-}
-
-/// Of a statement that filters, sorts, cuts or projects one leaderboard: all that does not hang on its parameters.
-struct Quick {
-    /// The optimised plan, in which parameters stand for themselves.
-    plan: LogicalPlan,
-    /// Their types.
-    parameters: Vec<DataType>,
-}
-
-/// A run that is planned.
-pub(super) struct Quickly {
-    pub(super) physical: Arc<dyn ExecutionPlan>,
-    pub(super) context: Arc<TaskContext>,
-    pub(super) stamp: Option<Stamp>,
-}
-
-impl Quick {
-    fn of(logical: &LogicalPlan, state: &SessionState) -> Option<Quick> {
-        let types = logical.get_parameter_types().ok()?;
-        let parameters = (1..=types.len()).map(|n| types.get(&format!("${n}")).cloned().flatten());
-        let parameters = parameters.collect::<Option<Vec<_>>>()?;
-        let plan = state.optimize(logical).ok()?;
-        let (mut scans, mut simple) = (0, true);
-        plan.apply_with_subqueries(|node| {
-            scans += usize::from(matches!(node, LogicalPlan::TableScan(_)));
-            simple &= matches!(
-                node,
-                LogicalPlan::Projection(_)
-                    | LogicalPlan::Filter(_)
-                    | LogicalPlan::Sort(_)
-                    | LogicalPlan::Limit(_)
-                    | LogicalPlan::SubqueryAlias(_)
-                    | LogicalPlan::TableScan(_)
-            );
-            Ok(TreeNodeRecursion::Continue)
-        })
-        .ok()?;
-        if !simple || scans != 1 {
-            return None;
-        }
-        Some(Quick { plan, parameters })
-    }
+/// Rows that were found in memory.
+pub(super) struct Found {
+    pub(super) schema: SchemaRef,
+    pub(super) rows: RecordBatch,
+    pub(super) stamp: Stamp,
 }
 
 /// The versions of all that an answer was made from, where that is leaderboards and views over them: as long as it

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::call::Call;
 use super::lanes::Lanes;
+use super::output_names::{named, renamed};
 use super::parse::{Parsed, Statement, parse};
 use super::plans::{Named, Plan, Plans, Stamp};
 use crate::catalog::access::Access;
@@ -198,7 +199,7 @@ impl Session {
                 *slot = t;
             }
         }
-        let fields = has_rows(&plan).then(|| Arc::clone(plan.schema().inner()));
+        let fields = has_rows(&plan).then(|| named(statement, plan.schema().inner()));
         Ok(Description { fields, parameters })
     }
 
@@ -278,10 +279,10 @@ impl Session {
         sql: &str,
         statement: &EngineStatement,
     ) -> Result<(LogicalPlan, Option<Arc<Plan>>)> {
-        let named = Named::by(statement, &self.warehouse).await?;
+        let names = Named::by(statement, &self.warehouse).await?;
         let logical = self.plan(state, statement).await?;
-        let Some(named) = named else { return Ok((logical, None)) };
-        let plan = Plan::of(&logical, named, state)?.map(Arc::new);
+        let Some(names) = names else { return Ok((logical, None)) };
+        let plan = Plan::of(&logical, names, statement, state)?.map(Arc::new);
         if let Some(plan) = &plan {
             self.plans.keep(sql, Arc::clone(plan));
         }
@@ -337,7 +338,8 @@ impl Session {
             }
             _ => self.rows(Arc::clone(&physical), context)?,
         };
-        let stream = holding(stream, place);
+        let schema = named(statement, &stream.schema());
+        let stream = renamed(holding(stream, place), schema);
         if let LogicalPlan::Dml(DmlStatement { op, table_name, .. }) = &plan {
             let mut rows = count(stream).await?;
             let metrics = physical.metrics().and_then(|m| m.sum_by_name(DIVERTED));

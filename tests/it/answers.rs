@@ -146,7 +146,7 @@ async fn an_answer_is_that_of_its_own_session_parameters_and_formats() {
 async fn ask(session: &Session, sql: &str) -> Vec<String> {
     use futures::TryStreamExt;
     let parsed = parse(sql).unwrap();
-    let outcome = match session.at_hand(&parsed[0], &[]).await.unwrap() {
+    let outcome = match session.at_hand(&parsed[0].sql, &[]).await.unwrap() {
         Some(outcome) => outcome,
         None => session.execute(&parsed[0], &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}")),
     };
@@ -174,7 +174,7 @@ async fn statements_that_differ_in_a_value_have_one_plan_and_answers_of_their_ow
         let patience = Instant::now() + Duration::from_secs(20);
         let mut at_hand = false;
         for n in (40..52).cycle() {
-            at_hand |= watching.at_hand(&parse(&at(n)).unwrap()[0], &[]).await.unwrap().is_some();
+            at_hand |= watching.at_hand(&parse(&at(n)).unwrap()[0].sql, &[]).await.unwrap().is_some();
             assert_eq!(ask(&watching, &at(n)).await, desk.rows(&at(n)).await, "{}", at(n));
             if n == 51 && (at_hand || !knows || Instant::now() > patience) {
                 break;

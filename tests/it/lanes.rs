@@ -64,3 +64,24 @@ fn a_query_that_reads_much_runs_apart_from_the_others() {
     small.shutdown_background();
     big.shutdown_background();
 }
+
+#[test]
+fn a_join_gives_way_to_others() {
+    let alone = Builder::new_current_thread().enable_all().build().unwrap();
+    alone.block_on(async {
+        let home = Home::new();
+        let desk = home.desk().await;
+        // Far more pairs than a machine looks at in the time of a test; the second gives no row for any of them.
+        for sql in [
+            "SELECT sum(a.value * b.value) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+            "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value + b.value < 0",
+        ] {
+            let desk = desk.clone();
+            let query = tokio::spawn(async move { desk.run(sql).await });
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            assert!(!query.is_finished(), "{sql}");
+            query.abort();
+            assert!(query.await.unwrap_err().is_cancelled());
+        }
+    });
+}

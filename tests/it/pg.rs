@@ -1,6 +1,7 @@
 //! The PostgreSQL front end over a plain DataFusion session, with real clients.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cursors;
 mod engine;
 mod extended;
 mod fuzz;
