@@ -7,6 +7,7 @@ mod ad_clicks_pack;
 mod answers;
 mod audit;
 mod building;
+mod clients;
 mod copy;
 mod corruption;
 mod delta_readers;

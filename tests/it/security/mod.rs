@@ -4,7 +4,7 @@ mod escape;
 mod limits;
 mod passwords;
 mod rights;
-mod tls;
+pub(crate) mod tls;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -42,16 +42,16 @@ impl Default for Setup {
 }
 
 /// A server in this process, over a warehouse of its own.
-struct Server {
+pub(crate) struct Server {
     home: Home,
     /// A session that may do everything, beside the server's.
-    desk: Desk,
-    port: u16,
+    pub(crate) desk: Desk,
+    pub(crate) port: u16,
     stop: Option<oneshot::Sender<()>>,
 }
 
 impl Server {
-    async fn start(options: Options) -> Server {
+    pub(crate) async fn start(options: Options) -> Server {
         Self::start_with(Setup { options, ..Default::default() }).await
     }
 
@@ -111,7 +111,7 @@ fn psql(connection: &str, sql: &str) -> Option<Result<String, String>> {
 }
 
 /// Users whose password is their name with an exclamation mark.
-fn users(users: &[(&str, Role)]) -> Arc<Users> {
+pub(crate) fn users(users: &[(&str, Role)]) -> Arc<Users> {
     let user = |(name, role): &(&str, Role)| User {
         name: (*name).to_owned(),
         verifier: Verifier::of(&format!("{name}!")),

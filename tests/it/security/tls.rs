@@ -18,15 +18,15 @@ use super::{Files, Server, told};
 use crate::harness::soon;
 
 /// An authority, and a certificate that it has signed for `localhost`.
-struct Paper {
+pub(crate) struct Paper {
     files: Files,
-    authority: PathBuf,
+    pub(crate) authority: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
 }
 
 impl Paper {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::valid(2020, 2060)
     }
 
@@ -50,7 +50,7 @@ impl Paper {
         }
     }
 
-    fn tls(&self) -> Tls {
+    pub(crate) fn tls(&self) -> Tls {
         Tls::read(&self.certificate, &self.key).unwrap()
     }
 
