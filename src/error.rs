@@ -46,6 +46,8 @@ pub enum Kind {
     NotText,
     /// What a client copies in is not what the format says.
     BadCopyFormat,
+    /// Bytes that are no value of their type.
+    InvalidBinary,
     /// Something is larger than it may be.
     TooLarge,
     /// A column is named twice where it may be named once.
@@ -120,6 +122,7 @@ impl Kind {
             Kind::InvalidValue => ("22P02", 400, false),
             Kind::NotText => ("22021", 400, false),
             Kind::BadCopyFormat => ("22P04", 400, false),
+            Kind::InvalidBinary => ("22P03", 400, false),
             Kind::TooLarge => ("54000", 400, false),
             Kind::DuplicateColumn => ("42701", 400, false),
             Kind::DuplicateAlias => ("42712", 400, false),

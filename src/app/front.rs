@@ -108,10 +108,10 @@ impl pg::Connection for Connected {
         Ok(pg::Parsed::new(sql).with_payload(Arc::new(Arc::new(parsed))))
     }
 
-    async fn describe(&self, parsed: &pg::Parsed, _hints: &[Option<DataType>]) -> Result<pg::Description> {
+    async fn describe(&self, parsed: &pg::Parsed, hints: &[Option<DataType>]) -> Result<pg::Description> {
         let statement = Arc::clone(Self::statement(parsed)?);
-        let session = self.session.clone();
-        self.on_workers(async move { session.describe(&statement).await }).await
+        let (session, hints) = (self.session.clone(), hints.to_vec());
+        self.on_workers(async move { session.describe(&statement, &hints).await }).await
     }
 
     async fn execute(&self, parsed: &pg::Parsed, parameters: &[ScalarValue]) -> Result<pg::Outcome> {

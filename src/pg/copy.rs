@@ -32,7 +32,7 @@ impl Core {
     ) -> Result<(), Stop> {
         let schema = stream.schema();
         respond(b'H', format, schema.fields().len(), &mut self.writer.buffer);
-        let encoder = Encoder::new(format, Style { zone: self.client.settings.time_zone() });
+        let mut encoder = Encoder::new(format, Style { zone: self.client.settings.time_zone() });
         encoder.begin(&schema, &mut self.writer.buffer)?;
         let mut sent = 0;
         while let Some(batch) = stream.next().await {

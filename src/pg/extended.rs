@@ -169,8 +169,6 @@ impl Core {
                 let hints: Vec<_> = types
                     .iter()
                     .map(|oid| Type::from_oid(*oid).filter(|t| *t != Type::UNKNOWN))
-                    // The scale of a decimal is known with its value only.
-                    .map(|ty| ty.filter(|t| *t != Type::NUMERIC && *t != Type::NUMERIC_ARRAY))
                     .map(|ty| params::natural(&ty?, zone.name()))
                     .collect();
                 self.connection.describe(parsed, &hints).await.map_err(|e| match rewritten {

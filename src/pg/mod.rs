@@ -38,7 +38,6 @@ mod error;
 mod extended;
 mod message;
 mod params;
-mod plan;
 mod portals;
 mod scram;
 mod series;
@@ -67,10 +66,9 @@ use tokio::task::JoinSet;
 
 use crate::catalog::privileges::Role;
 use crate::error::Result;
-pub use crate::statement::{Description, Outcome, Stamp};
+pub use crate::statement::{Description, Outcome, Stamp, describe_plan};
 
 pub use self::catalog::register_pg_catalog;
-pub use self::plan::describe_plan;
 pub use self::scram::Verifier;
 pub use self::settings::{SERVER_VERSION, Settings};
 pub use self::tls::Tls;

@@ -322,10 +322,13 @@ fn check(setting: &Setting, value: &str) -> Result<String, Failure> {
             let level = levels.into_iter().find(|l| l.eq_ignore_ascii_case(value));
             level.map(str::to_owned).ok_or_else(invalid)
         }
-        Takes::Encoding => match value.to_lowercase().replace(['-', '_'], "").as_str() {
-            "utf8" | "unicode" | "auto" => Ok("UTF8".to_owned()),
-            _ => Err(invalid().with_hint("the only encoding is UTF8")),
-        },
+        // Of a name only letters and digits count; some drivers send quotes with it.
+        Takes::Encoding => {
+            match value.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "").as_str() {
+                "utf8" | "unicode" | "auto" => Ok("UTF8".to_owned()),
+                _ => Err(invalid().with_hint("the only encoding is UTF8")),
+            }
+        }
         Takes::DateStyle => {
             let mut order = "MDY";
             for word in value.split([',', ' ']).filter(|w| !w.is_empty()) {
@@ -387,7 +390,7 @@ mod tests {
             ("datestyle", "German", None),
             ("timezone", "europe/berlin", Some("Europe/Berlin")),
             ("timezone", "Mars/Base", None),
-            ("client_encoding", "'utf-8'", None),
+            ("client_encoding", "'utf-8'", Some("UTF8")),
             ("client_encoding", "utf-8", Some("UTF8")),
             ("client_encoding", "LATIN1", None),
             ("standard_conforming_strings", "off", None),

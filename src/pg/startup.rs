@@ -71,7 +71,12 @@ async fn greet(socket: TcpStream, address: SocketAddr, door: Door) -> Option<Ses
             let _ = writer.close().await;
             None
         }
-        Ok(None) | Err(Stop::Gone) => None,
+        // Who cancels waits for the end, which over TLS has to be said.
+        Ok(None) => {
+            let _ = writer.close().await;
+            None
+        }
+        Err(Stop::Gone) => None,
     }
 }
 

@@ -247,10 +247,14 @@ fn named_argument(argument: &FunctionArg) -> Option<(String, &Expr)> {
 
 impl Session {
     /// What is known of a call before it runs.
-    pub(super) async fn describe_call(&self, function: &Function) -> Result<Description> {
+    pub(super) async fn describe_call(
+        &self,
+        function: &Function,
+        hints: &[Option<DataType>],
+    ) -> Result<Description> {
         let call = Call::of(function)?;
         let parameters = match &call.arguments {
-            Some(query) => Box::pin(self.describe(query)).await?.parameters,
+            Some(query) => Box::pin(self.describe(query, hints)).await?.parameters,
             None => vec![],
         };
         Ok(Description { fields: Some(call.procedure.schema()), parameters })

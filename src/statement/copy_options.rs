@@ -144,10 +144,6 @@ impl Options {
             false => Ok(()),
         };
         let (csv, binary) = (kind == FormatKind::Csv, kind == FormatKind::Binary);
-        if from && binary {
-            return refuse("COPY … FROM in binary is not possible".to_owned())
-                .map_err(|e| e.with_hint("send text or csv"));
-        }
         for (given, name) in [
             (self.delimiter.is_some(), "DELIMITER"),
             (self.null.is_some(), "NULL"),
@@ -182,6 +178,10 @@ impl Options {
         }
         self.ignore_errors = match self.on_error.as_deref().map(str::to_lowercase).as_deref() {
             None | Some("stop") => false,
+            // A dead letter is text.
+            Some("ignore") if binary => {
+                return refuse("COPY ON_ERROR 'ignore' is possible in text and csv only".to_owned());
+            }
             Some("ignore") => true,
             Some(other) => {
                 let e = Error::invalid_input(format!("COPY ON_ERROR '{other}' is not known"));
@@ -328,6 +328,7 @@ mod tests {
                 "FROM STDIN CSV FORCE NULL a FORCE NOT NULL b, a ESCAPE '\\'",
             ),
             ("TO STDOUT (FORMAT binary)", "TO STDOUT BINARY"),
+            ("FROM STDIN (FORMAT binary)", "FROM STDIN BINARY"),
             ("FROM STDIN (ENCODING 'UTF-8', FREEZE off)", "FROM STDIN ENCODING 'utf8'"),
         ] {
             let schema = Schema::new(
@@ -377,7 +378,9 @@ mod tests {
             ("FROM STDIN (ENCODING 'latin1')", "0A000"),
             ("FROM STDIN (HEADER perhaps)", "42601"),
             ("TO STDOUT (FORMAT binary, HEADER)", "0A000"),
-            ("FROM STDIN BINARY", "0A000"),
+            ("FROM STDIN BINARY (ON_ERROR ignore)", "42601"),
+            ("FROM STDIN (FORMAT binary, ON_ERROR ignore)", "0A000"),
+            ("FROM STDIN BINARY NULL 'x'", "0A000"),
             ("FROM STDIN WHERE a > 1", "0A000"),
             ("FROM STDIN (FORMAT csv", "42601"),
             ("FROM STDIN CSV nonsense", "42601"),

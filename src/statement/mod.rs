@@ -37,6 +37,7 @@ pub mod copy;
 mod copy_options;
 pub mod ddl;
 mod delete;
+mod describe;
 mod grant;
 mod lanes;
 mod literals;
@@ -55,6 +56,7 @@ mod transaction;
 mod upkeep;
 pub mod variables;
 
+pub use describe::describe_plan;
 pub use lanes::Lanes;
 pub use parse::{Parsed, Statement, parse, parse_one};
 pub use plans::Stamp;

@@ -17,6 +17,7 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::call::Call;
+use super::describe::describe_plan;
 use super::lanes::Lanes;
 use super::output_names::{named, renamed};
 use super::parse::{Parsed, Statement, parse};
@@ -165,18 +166,18 @@ impl Session {
         Ok(rows)
     }
 
-    /// Plans a statement without running it.
-    pub async fn describe(&self, parsed: &Parsed) -> Result<Description> {
+    /// Plans a statement without running it. `hints` are what the client says of its parameters.
+    pub async fn describe(&self, parsed: &Parsed, hints: &[Option<DataType>]) -> Result<Description> {
         self.authorize(&parsed.statement).await?;
-        match self.description(parsed).await {
+        match self.description(parsed, hints).await {
             Err(e) => Err(self.blame(e, &parsed.sql).await),
             known => known,
         }
     }
 
-    async fn description(&self, parsed: &Parsed) -> Result<Description> {
+    async fn description(&self, parsed: &Parsed, hints: &[Option<DataType>]) -> Result<Description> {
         if let Some(function) = Call::in_statement(&parsed.statement) {
-            return self.describe_call(function).await;
+            return self.describe_call(function, hints).await;
         }
         let Statement::Engine(statement) = &parsed.statement else { return Ok(Description::default()) };
         if ddl_tag(statement).is_some() {
@@ -186,21 +187,9 @@ impl Session {
             Some(plan) if plan.is_current().await? => plan.logical.clone(),
             _ => self.plan_anew(&self.ctx.state(), &parsed.sql, statement).await?.0,
         };
-        let mut parameters: Vec<Option<DataType>> = vec![];
-        for (name, t) in plan.get_parameter_types()? {
-            let index: usize = name.trim_start_matches('$').parse().map_err(|_| {
-                Error::not_supported(format!("parameter '{name}' is not numbered"))
-                    .with_hint("write $1, $2, …")
-            })?;
-            if parameters.len() < index {
-                parameters.resize(index, None);
-            }
-            if let Some(slot) = index.checked_sub(1).and_then(|i| parameters.get_mut(i)) {
-                *slot = t;
-            }
-        }
-        let fields = has_rows(&plan).then(|| named(statement, plan.schema().inner()));
-        Ok(Description { fields, parameters })
+        let described = describe_plan(&plan, hints)?;
+        let fields = described.fields.map(|fields| named(statement, &fields));
+        Ok(Description { fields, ..described })
     }
 
     /// Runs a statement with values for `$1`, `$2`, …
@@ -553,13 +542,6 @@ fn dml_tag(op: &WriteOp) -> &'static str {
         WriteOp::Update => "UPDATE",
         _ => "WRITE",
     }
-}
-
-fn has_rows(plan: &LogicalPlan) -> bool {
-    !matches!(
-        plan,
-        LogicalPlan::Dml(_) | LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) | LogicalPlan::Copy(_)
-    )
 }
 
 /// The tag of a statement that changes what the warehouse holds.

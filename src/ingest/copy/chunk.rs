@@ -5,22 +5,23 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringViewArray, StringViewBuilder,
-    UInt32Array, new_null_array,
+    Array, ArrayRef, BinaryViewBuilder, BooleanArray, RecordBatch, RecordBatchOptions, StringViewArray,
+    StringViewBuilder, UInt32Array, new_null_array,
 };
 use datafusion::arrow::compute::{filter, filter_record_batch, is_null};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 
-use super::super::cast::{does_not_fit, shortened};
+use super::super::cast::{does_not_fit, shortened, sql_name};
 use super::super::decode::BadLine;
 use super::fields::Fields;
-use super::{Load, values};
+use super::format::FormatKind;
+use super::{Load, binary, values};
 use crate::catalog::events::TimeCheck;
 use crate::error::{Error, Kind, Result};
 
 /// Rows that were read and not written yet.
 pub(super) struct Chunk {
-    columns: Vec<StringViewBuilder>,
+    columns: Columns,
     /// The line that each row begins on.
     lines: Vec<i64>,
     /// The rows as they came, where they may be needed for dead letters.
@@ -28,6 +29,12 @@ pub(super) struct Chunk {
     /// Rows that could not be read.
     bad: Vec<Problem>,
     bytes: usize,
+}
+
+/// Fields, as the format has them.
+enum Columns {
+    Text(Vec<StringViewBuilder>),
+    Binary(Vec<BinaryViewBuilder>),
 }
 
 #[derive(Default)]
@@ -43,17 +50,27 @@ pub(super) struct Problem {
     kind: Kind,
     reason: String,
     /// The column and what it was given, where one is to blame.
-    column: Option<(String, Option<String>)>,
+    column: Option<(String, Given)>,
     /// The row as it came.
     payload: Option<String>,
+}
+
+/// What a column was given.
+#[derive(Debug)]
+enum Given {
+    Text(String),
+    Null,
+    /// Bytes, which nobody could read in a message.
+    Binary,
 }
 
 impl Problem {
     /// The error of a load that ends with it.
     pub(super) fn error(&self, table: &str) -> Error {
         let what = match (&self.column, &self.payload) {
-            (Some((column, Some(value))), _) => format!(", column {column}: \"{}\"", shortened(value)),
-            (Some((column, None)), _) => format!(", column {column}: null input"),
+            (Some((column, Given::Text(value))), _) => format!(", column {column}: \"{}\"", shortened(value)),
+            (Some((column, Given::Null)), _) => format!(", column {column}: null input"),
+            (Some((column, Given::Binary)), _) => format!(", column {column}"),
             (None, Some(row)) => format!(": \"{}\"", shortened(row)),
             (None, None) => String::new(),
         };
@@ -67,11 +84,15 @@ impl Problem {
 }
 
 impl Chunk {
-    pub(super) fn new(columns: usize, keeps_raw: bool) -> Self {
+    pub(super) fn new(load: &Load) -> Self {
+        let columns = load.columns.iter();
         Chunk {
-            columns: (0..columns).map(|_| StringViewBuilder::new()).collect(),
+            columns: match load.format.kind {
+                FormatKind::Binary => Columns::Binary(columns.map(|_| BinaryViewBuilder::new()).collect()),
+                _ => Columns::Text(columns.map(|_| StringViewBuilder::new()).collect()),
+            },
             lines: vec![],
-            raw: keeps_raw.then(Raw::default),
+            raw: load.ignore_errors.then(Raw::default),
             bad: vec![],
             bytes: 0,
         }
@@ -102,7 +123,8 @@ impl Chunk {
     ) {
         self.bytes += record.len();
         if let Err(e) = fields.and_then(|fields| self.try_add(record, fields, names)) {
-            let payload = Some(String::from_utf8_lossy(record).into_owned());
+            let text = matches!(self.columns, Columns::Text(_));
+            let payload = text.then(|| String::from_utf8_lossy(record).into_owned());
             let reason = e.message().to_owned();
             self.bad.push(Problem { line, kind: e.kind(), reason, column: None, payload });
             return;
@@ -122,16 +144,28 @@ impl Chunk {
         names: &dyn Fn(usize) -> &'a str,
     ) -> Result<()> {
         let bad = |reason: String| Err(Error::new(Kind::BadCopyFormat, reason));
-        if fields.len() < self.columns.len() {
+        let width = match &self.columns {
+            Columns::Text(columns) => columns.len(),
+            Columns::Binary(columns) => columns.len(),
+        };
+        if fields.len() < width {
             return bad(format!("missing data for column \"{}\"", names(fields.len())));
         }
-        if fields.len() > self.columns.len() {
+        if fields.len() > width {
             return bad("extra data after last expected column".to_owned());
         }
-        // All of a row or nothing.
-        fields.values(record).try_for_each(|value| value.map(drop))?;
-        for (column, value) in self.columns.iter_mut().zip(fields.values(record)) {
-            column.append_option(value?);
+        match &mut self.columns {
+            Columns::Text(columns) => {
+                // All of a row or nothing.
+                fields.values(record).try_for_each(|value| value.map(drop))?;
+                for (column, value) in columns.iter_mut().zip(fields.values(record)) {
+                    column.append_option(value?);
+                }
+            }
+            Columns::Binary(columns) => {
+                let pairs = columns.iter_mut().zip(fields.bytes(record));
+                pairs.for_each(|(column, value)| column.append_option(value));
+            }
         }
         Ok(())
     }
@@ -151,11 +185,23 @@ impl Chunk {
         let mut columns: Vec<ArrayRef> =
             schema.fields().iter().map(|f| new_null_array(f.data_type(), 0)).collect();
         let mut given = vec![false; columns.len()];
-        for (builder, index) in self.columns.iter_mut().zip(&load.columns) {
-            let (text, field) = (builder.finish(), schema.field(*index));
-            let mut unfit = vec![];
-            let column = values::read(&text, field.data_type(), &load.zone, &mut |row| unfit.push(row))?;
-            unfit.into_iter().for_each(|row| found.unfit(row, &text, field));
+        for (i, index) in load.columns.iter().enumerate() {
+            let field = schema.field(*index);
+            let column = match &mut self.columns {
+                Columns::Text(columns) => {
+                    let (text, mut unfit) = (columns[i].finish(), vec![]);
+                    let column =
+                        values::read(&text, field.data_type(), &load.zone, &mut |row| unfit.push(row))?;
+                    unfit.into_iter().for_each(|row| found.unfit(row, &text, field));
+                    column
+                }
+                Columns::Binary(columns) => {
+                    let bytes = columns[i].finish();
+                    binary::read(&bytes, field.data_type(), &mut |row, kind| {
+                        found.unfit_binary(row, kind, field)
+                    })?
+                }
+            };
             if !field.is_nullable() && column.null_count() > 0 {
                 is_null(&column)?.values().set_indices().for_each(|row| found.null(row, field));
             }
@@ -188,7 +234,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn add(&mut self, row: usize, kind: Kind, reason: String, column: Option<(String, Option<String>)>) {
+    fn add(&mut self, row: usize, kind: Kind, reason: String, column: Option<(String, Given)>) {
         let payload =
             self.raw.map(|raw| String::from_utf8_lossy(&raw.bytes[raw.rows[row].clone()]).into_owned());
         let line = self.lines[row];
@@ -203,13 +249,24 @@ impl Found<'_> {
             true => Kind::OutOfRange,
             false => Kind::InvalidValue,
         };
-        let column = Some((field.name().clone(), Some(value.to_owned())));
+        let column = Some((field.name().clone(), Given::Text(value.to_owned())));
         self.add(row, kind, does_not_fit(text, row, field), column);
+    }
+
+    fn unfit_binary(&mut self, row: usize, kind: Kind, field: &Field) {
+        let (name, sql) = (field.name(), sql_name(field.data_type()));
+        let reason = match kind {
+            Kind::OutOfRange => format!("column '{name}': the value does not fit {sql}"),
+            Kind::NotText => format!("column '{name}': invalid byte sequence for encoding \"UTF8\""),
+            Kind::NotNull => format!("column '{name}': an element of the array may not be NULL"),
+            _ => format!("column '{name}': incorrect binary data format for {sql}"),
+        };
+        self.add(row, kind, reason, Some((name.clone(), Given::Binary)));
     }
 
     fn null(&mut self, row: usize, field: &Field) {
         let reason = format!("column '{}' may not be NULL", field.name());
-        self.add(row, Kind::NotNull, reason, Some((field.name().clone(), None)));
+        self.add(row, Kind::NotNull, reason, Some((field.name().clone(), Given::Null)));
     }
 
     fn other(&mut self, row: usize, e: &Error) {

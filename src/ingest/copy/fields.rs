@@ -5,6 +5,7 @@ use std::ops::Range;
 use memchr::{memchr, memchr2};
 
 use super::format::{Format, FormatKind};
+use super::tuples::number;
 use crate::error::{Error, Kind, Result};
 
 /// A field of the record that was read last.
@@ -37,7 +38,8 @@ impl Fields {
         self.unescaped.clear();
         match self.format.kind {
             FormatKind::Csv => self.csv(record),
-            _ => self.text(record),
+            FormatKind::Text => self.text(record),
+            FormatKind::Binary => self.binary(record),
         }
     }
 
@@ -46,15 +48,20 @@ impl Fields {
         self.fields.len()
     }
 
-    /// The fields of the record that was read last; none for NULL.
+    /// The bytes of the fields of the record that was read last; none for NULL.
+    pub(super) fn bytes<'a>(&'a self, record: &'a [u8]) -> impl Iterator<Item = Option<&'a [u8]>> {
+        self.fields.iter().map(|field| match field {
+            Field::Null => None,
+            Field::Plain(range) => Some(&record[range.clone()]),
+            Field::Unescaped(range) => Some(&self.unescaped[range.clone()]),
+            Field::NullText => Some(self.format.null.as_bytes()),
+        })
+    }
+
+    /// The same as text.
     pub(super) fn values<'a>(&'a self, record: &'a [u8]) -> impl Iterator<Item = Result<Option<&'a str>>> {
-        self.fields.iter().map(|field| {
-            let bytes = match field {
-                Field::Null => return Ok(None),
-                Field::Plain(range) => &record[range.clone()],
-                Field::Unescaped(range) => &self.unescaped[range.clone()],
-                Field::NullText => self.format.null.as_bytes(),
-            };
+        self.bytes(record).map(|bytes| {
+            let Some(bytes) = bytes else { return Ok(None) };
             std::str::from_utf8(bytes).map(Some).map_err(|e| {
                 let byte = bytes.get(e.valid_up_to()).copied().unwrap_or_default();
                 Error::new(
@@ -64,6 +71,18 @@ impl Fields {
                 .with_hint("COPY takes UTF-8")
             })
         })
+    }
+
+    /// With lengths, which fit the record: by them it was cut.
+    fn binary(&mut self, record: &[u8]) -> Result<()> {
+        let mut at = 2;
+        while let Some(length) = number(record, at) {
+            at += 4;
+            let end = usize::try_from(length).map_or(at, |length| at + length);
+            self.fields.push(if length < 0 { Field::Null } else { Field::Plain(at..end) });
+            at = end;
+        }
+        Ok(())
     }
 
     /// With backslashes.

@@ -1,5 +1,8 @@
 //! How COPY writes rows as bytes.
 
+/// What data in binary begins with. Flags and the length of an extension follow, of four bytes each.
+pub const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
 /// The format, with its options; whoever reads and whoever writes go by the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {

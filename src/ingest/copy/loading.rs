@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 
+use super::super::cast::sql_name;
 use super::super::decode::BadLine;
 use super::super::outbox::Outbox;
+use super::binary;
 use super::chunk::{Chunk, Problem};
 use super::fields::Fields;
-use super::format::Header;
+use super::format::{FormatKind, Header};
 use super::records::{Next, Records};
 use super::{Load, Loaded};
 use crate::catalog::events::{Appended, Besides, EventsTable, Part, TimeCheck, commit};
@@ -63,6 +65,16 @@ impl Loading {
                 field.name()
             )));
         }
+        let unknown = load.columns.iter().map(|i| schema.field(*i));
+        let mut unknown = unknown.filter(|field| !binary::is_known(field.data_type()));
+        if let (FormatKind::Binary, Some(field)) = (load.format.kind, unknown.next()) {
+            return Err(Error::not_supported(format!(
+                "COPY … FROM in binary is not possible for column '{}' of {}",
+                field.name(),
+                sql_name(field.data_type())
+            ))
+            .with_hint("send text or csv"));
+        }
         let planned = match &transaction {
             Some(transaction) => transaction.base(&events).await?,
             None => events.table().update().await?,
@@ -74,7 +86,7 @@ impl Loading {
             check: TimeCheck::new(events.options(), schema),
             records: Records::new(&load.format),
             fields: Fields::new(load.format.clone()),
-            chunk: Chunk::new(load.columns.len(), load.ignore_errors),
+            chunk: Chunk::new(&load),
             dead: Outbox::new(letters, events.table().name(), &load.source(), None),
             rows: EventWriter::new(&events, &planned),
             planned,

@@ -12,17 +12,20 @@
 //! | --- | --- |
 //! | [`format`](mod@format) | how COPY writes rows, also for `COPY … TO` |
 //! | `loading` | one load |
-//! | `records` | bytes into records |
+//! | `records`, `tuples` | bytes into records, of lines and in binary |
 //! | `fields` | a record into fields |
 //! | `chunk` | some thousand rows on their way |
 //! | `values`, `literal` | columns of text into columns of the table |
+//! | `binary` | columns of binary values into columns of the table |
 
+mod binary;
 mod chunk;
 mod fields;
 pub mod format;
 mod literal;
 mod loading;
 mod records;
+mod tuples;
 mod values;
 
 use std::sync::Arc;

@@ -1,13 +1,15 @@
 //! Bytes into records, however they come in: a line, or for csv lines that a quoted field may continue on the next one.
 //!
 //! Lines may end with a newline, a carriage return, or both; the first one decides, and another kind in the data is an error, as
-//! in PostgreSQL: what it was meant to be cannot be known. A line `\.` ends the data.
+//! in PostgreSQL: what it was meant to be cannot be known. A line `\.` ends the data. In binary a record is a row with its lengths,
+//! and is counted as a line.
 
 use std::ops::Range;
 
 use memchr::{memchr_iter, memchr2, memchr3};
 
 use super::format::{Format, FormatKind};
+use super::tuples::{self, Tuple};
 use crate::error::{Error, Kind, Result};
 
 /// A longer record is refused: it has to be held in memory.
@@ -46,6 +48,8 @@ pub(super) struct Records {
     line: i64,
     /// For csv: quote and escape.
     quotes: Option<(u8, u8)>,
+    /// For binary: whether what stands in front of the rows is passed.
+    begun: Option<bool>,
 }
 
 impl Records {
@@ -59,6 +63,7 @@ impl Records {
             ending: None,
             line: 0,
             quotes: (format.kind == FormatKind::Csv).then_some((format.quote, format.escape)),
+            begun: (format.kind == FormatKind::Binary).then_some(false),
         }
     }
 
@@ -87,6 +92,9 @@ impl Records {
 
     /// The next record.
     pub(super) fn next(&mut self) -> Result<Next> {
+        if let Some(begun) = self.begun {
+            return self.tuple(begun);
+        }
         loop {
             let Some(found) = self.find() else {
                 self.at = self.buffer.len();
@@ -131,6 +139,43 @@ impl Records {
                 _ => return self.wait(found),
             }
         }
+    }
+
+    /// The next record in binary.
+    fn tuple(&mut self, begun: bool) -> Result<Next> {
+        if !begun {
+            let Some(length) = tuples::header(&self.buffer[self.begin..])? else { return self.cut_short() };
+            self.pass(length);
+            self.begun = Some(true);
+        }
+        // As in PostgreSQL, the mark at the end may be missing.
+        if self.ended && self.begin == self.buffer.len() {
+            return Ok(Next::End);
+        }
+        match tuples::row(&self.buffer[self.begin..])? {
+            Tuple::Row(length) => {
+                let range = self.begin..self.begin + length;
+                self.pass(length);
+                self.line += 1;
+                Ok(Next::Record(range, self.line))
+            }
+            Tuple::End => Ok(Next::End),
+            Tuple::More => self.cut_short(),
+        }
+    }
+
+    fn pass(&mut self, length: usize) {
+        self.begin += length;
+        self.at = self.begin;
+    }
+
+    /// The rest of what has begun has to come.
+    fn cut_short(&self) -> Result<Next> {
+        if self.ended {
+            return Err(Error::new(Kind::BadCopyFormat, "unexpected EOF in COPY data"));
+        }
+        self.check_length()?;
+        Ok(Next::More)
     }
 
     /// The next byte that matters.
@@ -183,7 +228,7 @@ impl Records {
     fn check_length(&self) -> Result<()> {
         if self.buffer.len() - self.begin > MAX_RECORD {
             return Err(Error::new(Kind::TooLarge, format!("a row is longer than {} MB", MAX_RECORD >> 20))
-                .with_hint("a quote that is not closed makes all that follows one row"));
+                .with_hint("a quote that is not closed, or a wrong length, makes all that follows one row"));
         }
         Ok(())
     }

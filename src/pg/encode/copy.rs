@@ -6,16 +6,14 @@ use datafusion::arrow::datatypes::Schema;
 
 use super::column::Column;
 use super::{Style, set_length, write_value};
-use crate::ingest::copy::format::{Format, FormatKind, Header};
+use crate::ingest::copy::format::{Format, FormatKind, Header, SIGNATURE};
 use crate::pg::error::Failure;
-
-/// What a copy in binary begins with: its signature, no flags, nothing more in front.
-const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Writes rows in one format.
 pub(in crate::pg) struct Encoder<'a> {
     format: &'a Format,
     style: Style,
+    begun: bool,
 }
 
 /// A batch that is ready to be written row by row.
@@ -33,16 +31,13 @@ impl CopyRows {
 
 impl<'a> Encoder<'a> {
     pub(in crate::pg) fn new(format: &'a Format, style: Style) -> Self {
-        Encoder { format, style }
+        Encoder { format, style, begun: false }
     }
 
     /// Writes what stands in front of the rows.
     pub(in crate::pg) fn begin(&self, schema: &Schema, out: &mut BytesMut) -> Result<(), Failure> {
         match self.format.kind {
-            FormatKind::Binary => message(out, |out| {
-                out.put_slice(SIGNATURE);
-                Ok(())
-            }),
+            FormatKind::Binary => Ok(()),
             _ if self.format.header == Header::None => Ok(()),
             _ => message(out, |out| {
                 for (i, field) in schema.fields().iter().enumerate() {
@@ -67,13 +62,14 @@ impl<'a> Encoder<'a> {
 
     /// Writes a row; nothing is written when a value cannot be.
     pub(in crate::pg) fn write(
-        &self,
+        &mut self,
         rows: &CopyRows,
         row: usize,
         out: &mut BytesMut,
     ) -> Result<(), Failure> {
         message(out, |out| {
             if self.format.kind == FormatKind::Binary {
+                self.sign(out);
                 out.put_i16(rows.columns.len() as i16);
                 return rows.columns.iter().try_for_each(|c| write_value(c, row, true, self.style, out));
             }
@@ -96,13 +92,23 @@ impl<'a> Encoder<'a> {
     }
 
     /// Writes what stands behind the rows.
-    pub(in crate::pg) fn end(&self, out: &mut BytesMut) -> Result<(), Failure> {
+    pub(in crate::pg) fn end(&mut self, out: &mut BytesMut) -> Result<(), Failure> {
         match self.format.kind {
             FormatKind::Binary => message(out, |out| {
+                self.sign(out);
                 out.put_i16(-1);
                 Ok(())
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Writes what a copy in binary begins with, once: the signature, no flags, no extension. It is in one message with what
+    /// follows it, as there are drivers that take each message for a row.
+    fn sign(&mut self, out: &mut BytesMut) {
+        if !std::mem::replace(&mut self.begun, true) {
+            out.put_slice(SIGNATURE);
+            out.put_u64(0);
         }
     }
 

@@ -8,10 +8,9 @@ export const ssl = { ca: readFileSync(process.env.PGSSLROOTCERT, 'utf8') }
 export const columns = 'id b i2 i4 i8 f4 f8 n t by d ts tz i4s ts_list'.split(' ')
 
 // Takes longer than anybody waits.
-export const endless = `SELECT count(*) FROM generate_series(1, 1000000) AS a(x)
-  CROSS JOIN generate_series(1, 1000000) AS b(y) WHERE x + y < 0`
+export const endless = 'SELECT count(*) FROM generate_series(1, 1000000000000) AS g(n) WHERE n % 7 = 8'
 
-export const million = "SELECT n, 'row ' || CAST(n AS VARCHAR) AS name FROM generate_series(1, 1000000) AS g(n)"
+export const million = "SELECT n, 'row ' || CAST(n AS VARCHAR) AS name FROM generate_series(1, 1000000) AS g(n) ORDER BY n"
 export const sumOfMillion = 500000500000
 
 // A thousand rows for the fixture's table `notes`.

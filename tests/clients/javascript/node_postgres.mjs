@@ -65,10 +65,10 @@ await run({
         [20, 16, 21, 23, 20, 700, 701, 1700, 25, 17, 1082, 1114, 1184, 1007, 1009])
       assert.equal(fields[7].dataTypeModifier, ((18 << 16) | 4) + 4)
       assert.deepEqual(fields.map(f => f.dataTypeSize), [8, 1, 2, 4, 8, 4, 8, -1, -1, -1, 4, 8, 8, -1, -1])
-      const found = await client.query(`SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull FROM pg_attribute a
+      const found = await client.query(`SELECT a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull FROM pg_attribute a
         WHERE a.attrelid = 'types'::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`)
       assert.deepEqual(found.rows.map(r => r.attname), columns)
-      assert.deepEqual(found.rows[7], { attname: 'n', format_type: 'numeric(18,4)', attnotnull: false })
+      assert.deepEqual(found.rows[7], { attname: 'n', type: 'numeric(18,4)', attnotnull: false })
       assert.equal(found.rows[0].attnotnull, true)
     })
   },
@@ -118,7 +118,7 @@ await run({
 
   async cursor () {
     await connected(async client => {
-      const cursor = client.query(new Cursor(million.replace('1000000', '$1::bigint'), [1000000]))
+      const cursor = client.query(new Cursor(million.replace('ORDER', 'WHERE n <= $1 ORDER'), [1000000]))
       let rows = await cursor.read(3)
       assert.deepEqual(rows.map(r => r.n), ['1', '2', '3'])
       let [seen, sum] = [3, 6]
@@ -131,10 +131,10 @@ await run({
       const closed = client.query(new Cursor(million))
       assert.equal((await closed.read(10)).length, 10)
       await closed.close()
-      assert.equal(await value(client, 'SELECT 1'), 1)
+      assert.equal(await value(client, 'SELECT 1::int'), 1)
       const wrong = client.query(new Cursor('SELECT * FROM nowhere'))
       assert.equal((await refused(wrong.read(1))).code, '42P01')
-      assert.equal(await value(client, 'SELECT 1'), 1)
+      assert.equal(await value(client, 'SELECT 1::int'), 1)
     })
   },
 
@@ -150,7 +150,7 @@ await run({
         assert.equal(row.n, '1')
         break
       }
-      assert.equal(await value(client, 'SELECT 1'), 1)
+      assert.equal(await value(client, 'SELECT 1::int'), 1)
     })
   },
 
@@ -163,11 +163,11 @@ await run({
       const again = setInterval(() => new pg.Client({ ssl }).cancel(client, query), 200)
       const e = await refused(ended).finally(() => clearInterval(again))
       assert.equal(e.code, '57014')
-      assert.equal(await value(client, 'SELECT 1'), 1)
+      assert.equal(await value(client, 'SELECT 1::int'), 1)
     })
     await connected(async client => {
       assert.equal((await refused(client.query(endless))).code, '57014')
-      assert.equal(await value(client, 'SELECT 1'), 1)
+      assert.equal(await value(client, 'SELECT 1::int'), 1)
     }, { statement_timeout: 500 })
   },
 
@@ -184,13 +184,13 @@ await run({
           assert.deepEqual([e.code, e.severity], [code, 'ERROR'], text)
           if (position !== null) assert.equal(e.position, position, text)
         }
-        assert.equal(await value(client, 'SELECT 1'), 1)
+        assert.equal(await value(client, 'SELECT 1::int'), 1)
       }
       await client.query('BEGIN')
       await refused(client.query('SELECT * FROM nowhere'))
       assert.equal((await refused(client.query('SELECT $1', [1]))).code, '25P02')
       await client.query('ROLLBACK')
-      assert.equal(await value(client, 'SELECT 1'), 1)
+      assert.equal(await value(client, 'SELECT 1::int'), 1)
     })
   },
 
@@ -229,9 +229,9 @@ await run({
       await connected(async other => assert.equal(await count(other), 0))
       await client.query('COMMIT')
       await connected(async other => assert.equal(await count(other), 2))
-      const results = await client.query('BEGIN; INSERT INTO notes (id) VALUES (4); COMMIT; SELECT count(*) FROM notes')
+      const results = await client.query('BEGIN; INSERT INTO notes (id) VALUES (4); COMMIT; SELECT count(*) AS n FROM notes')
       assert.deepEqual(results.map(r => r.command), ['BEGIN', 'INSERT', 'COMMIT', 'SELECT'])
-      assert.equal(results[3].rows[0]['count(*)'] ?? results[3].rows[0].count, '3')
+      assert.equal(results[3].rows[0].n, '3')
     })
   },
 
@@ -265,7 +265,7 @@ await run({
       await client.query('DELETE FROM notes')
       const sent = [
         client.query('INSERT INTO notes (id) VALUES ($1)', [1]), refused(client.query('SELECT * FROM nowhere')),
-        client.query({ name: 'c', text: 'SELECT count(*) AS n FROM notes WHERE id = $1', values: [1] }), client.query('SELECT 1 AS one')
+        client.query({ name: 'c', text: 'SELECT count(*) AS n FROM notes WHERE id = $1', values: [1] }), client.query('SELECT 1::int AS one')
       ]
       const [, wrong, counted, one] = await Promise.all(sent)
       assert.deepEqual([wrong.code, counted.rows[0].n, one.rows[0].one], ['42P01', '1', 1])
@@ -291,7 +291,7 @@ await run({
     // One that is destroyed is replaced.
     const third = await pool.connect()
     third.release(true)
-    assert.equal((await pool.query('SELECT 1 AS one')).rows[0].one, 1)
+    assert.equal((await pool.query('SELECT 1::int AS one')).rows[0].one, 1)
     await pool.end()
   }
 })

@@ -1,6 +1,7 @@
 """Runs the checks of a client one after the other, and says of each whether it held."""
 
 import asyncio
+import faulthandler
 import inspect
 import sys
 import traceback
@@ -8,6 +9,9 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 
 CHECKS = []
+
+# Seconds that a check may take.
+LONGEST = 120
 
 # The rows of the fixture's table `types`.
 COLUMNS = "id b i2 i4 i8 f4 f8 n t by d ts tz i4s ts_list".split()
@@ -21,9 +25,9 @@ TYPES = [
 ]
 
 # Takes longer than anybody waits.
-ENDLESS = "SELECT count(*) FROM generate_series(1, 1000000) AS a(x) CROSS JOIN generate_series(1, 1000000) AS b(y) WHERE x + y < 0"
+ENDLESS = "SELECT count(*) FROM generate_series(1, 1000000000000) AS g(n) WHERE n % 7 = 8"
 
-MILLION = "SELECT n, 'row ' || CAST(n AS VARCHAR) AS name FROM generate_series(1, 1000000) AS g(n)"
+MILLION = "SELECT n, 'row ' || CAST(n AS VARCHAR) AS name FROM generate_series(1, 1000000) AS g(n) ORDER BY n"
 SUM_OF_MILLION = 500000500000
 
 
@@ -50,7 +54,9 @@ def fails(function, error, *arguments, **named):
 def run():
     failed = False
     for function in CHECKS:
-        name = function.__name__.removesuffix("_")
+        name = function.__name__
+        # One that hangs says where.
+        faulthandler.dump_traceback_later(LONGEST, exit=True)
         try:
             asyncio.run(function()) if inspect.iscoroutinefunction(function) else function()
             print(f"ok {name}", flush=True)

@@ -93,6 +93,94 @@ async fn a_bad_row_is_named_and_leaves_nothing() {
     server.stop().await;
 }
 
+/// A row in binary.
+fn tuple(fields: &[Option<&[u8]>]) -> Vec<u8> {
+    let mut row = (fields.len() as i16).to_be_bytes().to_vec();
+    for field in fields {
+        row.extend(field.map_or(-1, |field| field.len() as i32).to_be_bytes());
+        row.extend_from_slice(field.unwrap_or_default());
+    }
+    row
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_row_in_binary_is_named_and_leaves_nothing() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    client.batch_execute(SALES).await.unwrap();
+    let head = [b"PGCOPY\n\xff\r\n\0".as_slice(), &[0; 8]].concat();
+    // 2026-01-01, and 1.50.
+    let (time, price) = (820_540_800_000_000i64.to_be_bytes(), [0, 2, 0, 0, 0, 0, 0, 2, 0, 1, 19, 136]);
+    let (one, product) = (1i64.to_be_bytes(), b"P1".as_slice());
+    let row = |quantity: &[u8]| tuple(&[Some(&time), Some(product), Some(quantity), Some(&price)]);
+    let good = row(&one);
+    let thousands = [0, 2, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0];
+    let flags = [b"PGCOPY\n\xff\r\n\0".as_slice(), &[0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    for (data, code, message, place) in [
+        (
+            [&head, &good, &row(&[0, 1])].map(Vec::as_slice).concat(),
+            "22P03",
+            "incorrect binary data format for BIGINT",
+            "COPY sales, line 2, column quantity",
+        ),
+        (
+            [&head, &good, &tuple(&[Some(&time), Some(b"\xff"), None, None])].map(Vec::as_slice).concat(),
+            "22021",
+            "UTF8",
+            "COPY sales, line 2, column product",
+        ),
+        (
+            [&head, &tuple(&[Some(&time), None, None, Some(&thousands)])].map(Vec::as_slice).concat(),
+            "22003",
+            "does not fit DECIMAL(6, 2)",
+            "COPY sales, line 1, column price",
+        ),
+        (
+            [&head, &tuple(&[None, None, None, None])].map(Vec::as_slice).concat(),
+            "23502",
+            "may not be NULL",
+            "COPY sales, line 1, column event_time: null input",
+        ),
+        (
+            [&head, &good, &good, &tuple(&[Some(&time)])].map(Vec::as_slice).concat(),
+            "22P04",
+            "missing data for column \"product\"",
+            "COPY sales, line 3",
+        ),
+        (
+            [&head, &good, &good[..9].to_vec()].map(Vec::as_slice).concat(),
+            "22P04",
+            "unexpected EOF in COPY data",
+            "COPY sales, line 2",
+        ),
+        ([&flags, &good].map(Vec::as_slice).concat(), "22P04", "critical flags", "COPY sales, line 1"),
+        (b"2026-01-01,P1,1,1\n".to_vec(), "22P04", "signature not recognized", "COPY sales, line 1"),
+    ] {
+        for piece in [3, 100_000] {
+            let e = copy_in(&client, "COPY sales FROM STDIN BINARY", &data, piece).await.expect_err(message);
+            let e = db(&e);
+            assert_eq!(e.code().code(), code, "{message}: {e:?}");
+            assert!(e.message().contains(message), "{message}: {e:?}");
+            assert_eq!(e.where_(), Some(place), "{message}: {e:?}");
+        }
+    }
+    assert_eq!(server.desk.table("sales").await.snapshot().version, 0, "a load that failed has committed");
+    // The mark at the end may be there or not.
+    for end in [&[][..], &[255, 255]] {
+        let data = [head.as_slice(), &good, &good, end].concat();
+        for piece in [1, 100_000] {
+            assert_eq!(copy_in(&client, "COPY sales FROM STDIN BINARY", &data, piece).await.unwrap(), 2);
+        }
+    }
+    let stored = server.desk.rows("SELECT DISTINCT * FROM sales").await;
+    assert_eq!(stored, ["2026-01-01T00:00:00,P1,1,1.50"]);
+    client.batch_execute("CREATE TABLE pairs AS SELECT named_struct('a', 1) AS pair").await.unwrap();
+    let e = copy_in(&client, "COPY pairs FROM STDIN BINARY", &head, 100).await.unwrap_err();
+    assert_eq!(db(&e).code().code(), "0A000");
+    drop(client);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_rows_are_kept_apart() {
     let server = Server::start().await;

@@ -67,7 +67,7 @@ fn options() -> impl Strategy<Value = String> {
         .prop_map(|(delimiter, quote, escape, null, header)| {
             format!("FORMAT csv, DELIMITER {delimiter}, QUOTE {quote}, {escape} NULL {null}, HEADER {header}")
         });
-    prop_oneof![text, csv]
+    prop_oneof![text, csv, Just("FORMAT binary".to_owned())]
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn what_comes_out_goes_in_again() {
     let server = runtime.block_on(Server::start());
     let (client, case) = (runtime.block_on(server.connect()), std::cell::Cell::new(0));
     let config =
-        Config { cases: 24, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..Config::default() };
+        Config { cases: 32, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..Config::default() };
     let strategy = (
         prop::collection::vec(row(), 1..12),
         options(),

@@ -1,28 +1,31 @@
-//! What a logical plan says of a statement: for whoever implements [`Connection`](super::Connection) over DataFusion.
+//! What a logical plan says of a statement before it runs: its parameters and its columns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan, expr::Placeholder};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, expr::Placeholder};
 
 use super::Description;
 use crate::error::Result;
 
 /// The result columns and parameters of a plan. A parameter's type is what the plan wants there, else what it is cast
-/// to, else the client's hint.
+/// to. Where the plan says nothing of it, the client's hint tells what type results have that hang on it.
 pub fn describe_plan(plan: &LogicalPlan, hints: &[Option<DataType>]) -> Result<Description> {
     let found = parameters(plan)?;
     let count = found.keys().last().copied().unwrap_or(0);
-    let parameters: Vec<Option<DataType>> = (1..=count)
-        .map(|n| found.get(&n).cloned().flatten().or_else(|| hints.get(n - 1).cloned().flatten()))
-        .collect();
+    let parameters: Vec<Option<DataType>> = (1..=count).map(|n| found.get(&n).cloned().flatten()).collect();
     let fields = match plan {
         LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_) => None,
         // The types of results may hang on those of parameters.
         plan if found.values().any(Option::is_none) => {
-            let typed = with_types(plan.clone(), &parameters)?;
+            let hinted = |(i, known): (usize, &Option<DataType>)| {
+                known.clone().or_else(|| hints.get(i).cloned().flatten())
+            };
+            let types: Vec<_> = parameters.iter().enumerate().map(hinted).collect();
+            let typed = with_types(plan.clone(), &types)?;
             Some(Arc::clone(typed.schema().inner()))
         }
         plan => Some(Arc::clone(plan.schema().inner())),
@@ -35,6 +38,7 @@ fn parameters(plan: &LogicalPlan) -> Result<BTreeMap<usize, Option<DataType>>> {
     let mut found: BTreeMap<usize, Option<DataType>> = BTreeMap::new();
     plan.apply_with_subqueries(|node| {
         let counts = matches!(node, LogicalPlan::Limit(_));
+        let schema = merge_schema(&node.inputs());
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 let (placeholder, cast_to) = match expr {
@@ -43,6 +47,15 @@ fn parameters(plan: &LogicalPlan) -> Result<BTreeMap<usize, Option<DataType>>> {
                         Expr::Placeholder(p) => (p, Some(cast.field.data_type().clone())),
                         _ => return Ok(TreeNodeRecursion::Continue),
                     },
+                    // `x = ANY ($1)`
+                    Expr::ScalarFunction(function) if function.name() == "array_has" => {
+                        match function.args.as_slice() {
+                            [Expr::Placeholder(p), item] => {
+                                (p, item.get_type(&schema).ok().map(|t| DataType::new_list(t, true)))
+                            }
+                            _ => return Ok(TreeNodeRecursion::Continue),
+                        }
+                    }
                     _ => return Ok(TreeNodeRecursion::Continue),
                 };
                 if let Some(number) = number(placeholder) {
