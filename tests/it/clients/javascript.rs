@@ -37,5 +37,11 @@ async fn check(program: &str, checks: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_postgres() {
-    check("node_postgres.mjs", &["cursor", "stream", "named_statement", "pipeline"]).await;
+    let more = ["cursor", "stream", "named_statement", "prepared_statements", "pipeline"];
+    check("node_postgres.mjs", &more).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_js() {
+    check("postgres_js.mjs", &[]).await;
 }

@@ -30,15 +30,19 @@ async fn check(program: &str, checks: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psycopg() {
-    check("psycopg_client.py", &["server_cursor", "pipeline", "prepare_threshold"]).await;
+    check(
+        "psycopg_client.py",
+        &["server_cursor", "pipeline", "prepare_threshold", "prepared_statements", "read_only"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn asyncpg() {
-    check("asyncpg_client.py", &["timeout"]).await;
+    check("asyncpg_client.py", &["timeout", "read_only", "isolation"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlalchemy() {
-    check("sqlalchemy_client.py", &["reflection"]).await;
+    check("sqlalchemy_client.py", &["reflection", "isolation", "create"]).await;
 }
