@@ -9,6 +9,7 @@ use pgwire::messages::data::ParameterDescription;
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 
+use super::casts::casts;
 use super::command::Command;
 use super::encode::{Formats, description};
 use super::error::{Failure, Stop, state};
@@ -129,8 +130,13 @@ impl Core {
                 let description = self.describe(&statement, types, piece.offset).await?;
                 let count = description.parameters.len().max(types.len());
                 let mut wanted = description.parameters.into_iter();
+                let casts = casts(piece.text);
+                let declared = |i: usize| {
+                    let declared = types.get(i).copied().filter(|oid| *oid != 0);
+                    declared.or_else(|| casts.get(&(i + 1)).map(Type::oid))
+                };
                 let parameters = (0..count)
-                    .map(|i| Parameter::new(types.get(i).copied(), wanted.next().flatten()))
+                    .map(|i| Parameter::new(declared(i), wanted.next().flatten()))
                     .collect::<Result<_, _>>()?;
                 Prepared { statement: Some(statement), parameters, fields: description.fields }
             }

@@ -29,6 +29,7 @@ pub mod catalog;
 mod answers;
 mod by_name;
 mod cancel;
+mod casts;
 mod command;
 mod control;
 mod copy;

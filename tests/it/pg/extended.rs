@@ -28,6 +28,12 @@ async fn prepared_statements_and_their_parameters() {
     assert_eq!(client.query_one(&declared, &[&41i32]).await.unwrap().get::<_, i64>(0), 42);
     let cast = client.prepare("SELECT $1::date, $2::int[]").await;
     assert_eq!(cast.unwrap().params()[0], Type::DATE);
+    let named = client.prepare("SELECT CAST($1 AS VARCHAR), $2::oid, $3::oid[]").await.unwrap();
+    assert_eq!(named.params(), [Type::VARCHAR, Type::OID, Type::OID_ARRAY]);
+    let any = client.prepare("SELECT n FROM generate_series(1, 3) AS g(n) WHERE n = ANY($1)").await.unwrap();
+    assert_eq!(any.params(), [Type::INT8_ARRAY]);
+    let rows = client.query(&any, &[&vec![1i64, 3, 5]]).await.unwrap();
+    assert_eq!(rows.len(), 2);
     let unknown = client.prepare("SELECT $1").await.unwrap();
     assert_eq!(unknown.params(), [Type::TEXT]);
     assert_eq!(client.query_one(&unknown, &[&"hello"]).await.unwrap().get::<_, &str>(0), "hello");
