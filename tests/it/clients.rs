@@ -24,7 +24,7 @@ use crate::security::{Server, users};
 const CHECKS: [&str; 10] =
     ["connect", "metadata", "types", "large", "cancel", "error", "copy", "transaction", "batch", "pool"];
 
-/// A client's program, and an installation of what it needs.
+/// So long may a client's program take, or the installation of what it needs.
 const TIME: Duration = Duration::from_secs(300);
 
 /// A server that clients can be run against.

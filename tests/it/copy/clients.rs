@@ -2,6 +2,9 @@
 
 use std::process::Command;
 
+use bytes::Bytes;
+use futures::TryStreamExt;
+
 use super::{Server, copy_in, copy_out};
 
 impl Server {
@@ -101,6 +104,23 @@ async fn many_rows_stream_both_ways() {
     let out = copy_out(&client, "COPY (SELECT * FROM t ORDER BY a) TO STDOUT").await;
     assert_eq!(out.len(), text.len());
     assert!(out == text.as_bytes());
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_of_a_binary_copy_has_a_row() {
+    let server = Server::start().await;
+    let client = server.connect().await;
+    for (rows, messages) in [(0, 1), (1, 2), (3, 4)] {
+        let sql = format!("COPY (SELECT n FROM generate_series(1, {rows}) AS g(n)) TO STDOUT BINARY");
+        let pieces: Vec<Bytes> = client.copy_out(&sql).await.unwrap().try_collect().await.unwrap();
+        assert_eq!(pieces.len(), messages, "{rows} rows");
+        // In front of the first one stands what a copy begins with, and the last one is the mark of the end.
+        assert!(pieces[0].starts_with(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"));
+        assert!(pieces.last().unwrap().ends_with(&[255, 255]));
+        assert!(pieces.iter().skip(1).take(rows).all(|p| p.len() == 14 || p.len() == 2), "{pieces:?}");
+    }
     drop(client);
     server.stop().await;
 }

@@ -157,6 +157,16 @@ async fn what_comes_before_the_handshake_is_not_taken_for_the_clients() {
     assert!(!answer[1..].starts_with(b"R"), "it was let in: {answer:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_a_cancel_request_is_the_end_and_says_so() {
+    let paper = Paper::new();
+    let server = paper.server(RequireTls::Always).await;
+    let mut stream = paper.direct(&server, &[b"postgresql"]).await.unwrap();
+    stream.write_all(&[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 1, 0, 0, 0, 2]).await.unwrap();
+    // A connection that is only cut is an error to a client, as anybody can cut it.
+    assert_eq!(soon(stream.read_to_end(&mut vec![])).await.unwrap(), 0);
+}
+
 #[test]
 fn papers_that_are_no_good_are_found_at_the_start() {
     let (paper, other) = (Paper::new(), Paper::new());
