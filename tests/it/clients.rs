@@ -4,7 +4,10 @@
 //! filled. It prints a line `ok NAME` for each check that held and `not ok NAME: why` for each that did not, and exits
 //! with 1 if any failed.
 
+mod go;
+mod java;
 mod javascript;
+mod postgres_fdw;
 mod python;
 
 use std::fs;
