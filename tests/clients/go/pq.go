@@ -273,7 +273,7 @@ func pqCopy(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	for _, row := range [][]any{
-		{2001, "a\tb\\", "1.50", timestamp("2026-01-31 12:00:00")}, {2002, nil, nil, nil}, {2003, []byte("bytes"), 7, nil},
+		{2001, "a\tb\\", "1.50", timestamp("2026-01-31 12:00:00")}, {2002, nil, nil, nil}, {2003, "bytes", 7, nil},
 	} {
 		if _, err := copyIn.ExecContext(ctx, row...); err != nil {
 			return err
