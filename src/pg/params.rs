@@ -124,6 +124,7 @@ fn from_text(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, Failure
         DataType::Utf8 => Ok(ScalarValue::from(text)),
         DataType::Binary => bytea(text).map(|b| ScalarValue::Binary(Some(b))),
         DataType::Decimal128(..) => decimal(trimmed),
+        DataType::Date32 => scalar(wire, date(trimmed), &data_type),
         DataType::Interval(_) => match interval(trimmed) {
             Some(interval) => Ok(ScalarValue::IntervalMonthDayNano(Some(interval))),
             None => scalar(wire, trimmed, &data_type),
@@ -137,6 +138,14 @@ fn scalar(wire: &Type, text: &str, data_type: &DataType) -> Result<ScalarValue, 
         let message = format!("invalid input syntax for type {}: \"{text}\"", wire.name());
         Failure::new(state::INVALID_TEXT, message)
     })
+}
+
+/// The date in a text that may go on with a time and a zone, as JDBC's dates do.
+fn date(text: &str) -> &str {
+    match text.split_once([' ', 'T']) {
+        Some((day, rest)) if rest.bytes().all(|b| b.is_ascii_digit() || b"+-:.Z".contains(&b)) => day,
+        _ => text,
+    }
 }
 
 /// An interval as PostgreSQL writes it: `1 year 2 mons -3 days +04:05:06.7`.
@@ -420,6 +429,10 @@ mod tests {
         assert_eq!(text(Type::BYTEA, "a\\\\\\001").unwrap(), ScalarValue::Binary(Some(b"a\\\x01".to_vec())));
         assert_eq!(text(Type::NUMERIC, "-1.250").unwrap(), ScalarValue::Decimal128(Some(-1250), 38, 3));
         assert_eq!(text(Type::DATE, "2000-01-01").unwrap(), ScalarValue::Date32(Some(10_957)));
+        for shown in ["2000-01-01 +00", "2000-01-01 23:59:59.5+02", "2000-01-01T00:00:00Z"] {
+            assert_eq!(text(Type::DATE, shown).unwrap(), ScalarValue::Date32(Some(10_957)), "{shown}");
+        }
+        assert!(text(Type::DATE, "2000-01-01 or so").is_err());
         for (shown, months, days, nanoseconds) in [
             ("1 mon 2 days 03:04:05", 1, 2, 11_045_000_000_000),
             ("1 year 2 mons -3 days +00:00:00.7", 14, -3, 700_000_000),
