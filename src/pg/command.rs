@@ -169,6 +169,10 @@ pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
         }
         "prepare" if !starts(rest, &["transaction"]) => prepare(statement)?,
         "execute" => execute(statement)?,
+        "prepare" | "commit" | "rollback" => {
+            return Err(Failure::new(state::NOT_SUPPORTED, "two-phase commit is not supported")
+                .with_hint("use BEGIN and COMMIT"));
+        }
         "listen" => Command::Nothing("LISTEN"),
         "unlisten" => Command::Nothing("UNLISTEN"),
         "close" => cursors::close(rest)?,
@@ -396,6 +400,9 @@ mod tests {
             ("endless", None),
         ] {
             assert_eq!(parse(sql).unwrap(), command, "{sql}");
+        }
+        for sql in ["PREPARE TRANSACTION 'a'", "COMMIT PREPARED 'a'", "ROLLBACK PREPARED 'a'"] {
+            assert_eq!(parse(sql).unwrap_err().sqlstate, state::NOT_SUPPORTED, "{sql}");
         }
     }
 }
