@@ -47,7 +47,8 @@ impl Postgres {
 
     fn run(&self, program: &str, arguments: &[&str]) {
         let mut command = Command::new(self.programs.join(program));
-        command.args(arguments).current_dir(self.folder.path());
+        // libpq looks for certificates in the home folder, and fails where it may not read.
+        command.args(arguments).current_dir(self.folder.path()).env("HOME", self.folder.path());
         if let Some((user, group)) = self.owner {
             command.uid(user).gid(group);
         }
@@ -97,8 +98,8 @@ fn import(postgres: &Postgres, matrix: &Matrix) {
     readable(&authority);
     postgres.sql("CREATE EXTENSION postgres_fdw");
     postgres.sql(&format!(
-        "CREATE SERVER lake FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'localhost', port '{}', dbname 'toplake',
-           sslmode 'verify-full', sslrootcert '{}')",
+        "CREATE SERVER lake FOREIGN DATA WRAPPER postgres_fdw
+           OPTIONS (host 'localhost', port '{}', dbname 'toplake', sslmode 'verify-full', sslrootcert '{}')",
         matrix.server.port,
         authority.display()
     ));
@@ -138,8 +139,8 @@ async fn postgres_fdw() {
     // Rows of every type, more of them than one FETCH brings, and less work for us than all of it.
     assert_eq!(
         postgres.sql("SET timezone = 'UTC'; SELECT * FROM types ORDER BY id"),
-        "1|t|32767|2147483647|9223372036854775807|1.5|0.1|12345678901234.5678|Zoë's \"tea\"|\\x00ff10|2026-01-31|\
-         2026-01-31 23:59:59.123456|2026-01-31 23:59:59.123456+00|{1,2,3}|{a,\"b c\"}\n\
+        "1|t|32767|2147483647|9223372036854775807|1.5|0.1|12345678901234.5678|Zoë's \"tea\"|\\x00ff10|\
+         2026-01-31|2026-01-31 23:59:59.123456|2026-01-31 23:59:59.123456+00|{1,2,3}|{a,\"b c\"}\n\
          2|f|-32768|-2147483648|-9223372036854775808|-1.5|-0.1|-0.0001||\\x|1969-07-20|1969-07-20 20:17:40|\
          1969-07-20 20:17:40+00|{-1}|{\"\"}\n3||||||||||||||"
     );
@@ -147,7 +148,8 @@ async fn postgres_fdw() {
         postgres.sql("SELECT count(*), sum(n) FROM (SELECT event_id AS n FROM sales OFFSET 0) AS s"),
         "2880|4148640"
     );
-    let query = "SELECT event_id FROM sales WHERE country = 'France' AND event_time >= '2026-01-30' ORDER BY 1 LIMIT 3";
+    let query = "SELECT event_id FROM sales WHERE country = 'France' AND event_time >= '2026-01-30'
+                 ORDER BY 1 LIMIT 3";
     assert_eq!(postgres.sql(query), "3\n6\n9");
     let remote = postgres.sql(&format!("EXPLAIN (VERBOSE) {query}"));
     assert!(
@@ -181,7 +183,8 @@ async fn postgres_fdw() {
     let kept = postgres.sql("BEGIN; INSERT INTO notes (id) VALUES (3); SELECT count(*) FROM notes; ROLLBACK");
     assert_eq!(kept, "3");
     postgres.sql(
-        "BEGIN; SAVEPOINT a; INSERT INTO notes (id) VALUES (4); ROLLBACK TO a; INSERT INTO notes (id) VALUES (5); COMMIT",
+        "BEGIN; SAVEPOINT a; INSERT INTO notes (id) VALUES (4); ROLLBACK TO a;
+         INSERT INTO notes (id) VALUES (5); COMMIT",
     );
     postgres.sql("ALTER SERVER lake OPTIONS (ADD batch_size '100')");
     postgres
