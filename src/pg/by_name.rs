@@ -91,6 +91,7 @@ impl Core {
             }
             Some(Statement::Own(command)) => Box::pin(self.control(command, &values)).await,
             Some(Statement::Engine { parsed, .. }) => {
+                self.check_read_only(parsed)?;
                 self.connection.execute(parsed, &values).await.map_err(unplaced)
             }
             None => Ok(Outcome::done("EXECUTE")),

@@ -4,6 +4,7 @@ mod cursors;
 
 use super::cursor::Direction;
 use super::error::{Failure, state};
+use super::modes::{Mode, modes};
 use crate::statement::split::{Item, tokens, words};
 
 pub(super) use self::cursors::Declare;
@@ -11,8 +12,8 @@ pub(super) use self::cursors::Declare;
 /// A statement that the front end runs itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Command {
-    /// `BEGIN`, `START TRANSACTION`
-    Begin(&'static str),
+    /// `BEGIN`, `START TRANSACTION`, and modes
+    Begin(&'static str, Vec<Mode>),
     /// `COMMIT`, `END`
     Commit,
     /// `ROLLBACK`, `ABORT`
@@ -25,8 +26,10 @@ pub(super) enum Command {
     RollbackTo(String),
     /// `SET name = value`; no value is `DEFAULT`. True: until the end of the transaction.
     Set(String, Option<String>, bool),
-    /// `SET TRANSACTION …`, `SET SESSION CHARACTERISTICS …`: accepted, as every statement reads one version.
-    SetTransaction,
+    /// `SET TRANSACTION …`
+    SetTransaction(Vec<Mode>),
+    /// `SET SESSION CHARACTERISTICS AS TRANSACTION …`
+    SetCharacteristics(Vec<Mode>),
     /// `RESET name`
     Reset(String),
     /// `RESET ALL`
@@ -134,8 +137,11 @@ pub(super) fn parse(statement: &str) -> Result<Option<Command>, Failure> {
     let items = words(statement);
     let rest = &items[1..];
     let command = match first.as_str() {
-        "begin" => Command::Begin("BEGIN"),
-        "start" if starts(rest, &["transaction"]) => Command::Begin("START TRANSACTION"),
+        "begin" => {
+            let worded = starts(rest, &["work"]) || starts(rest, &["transaction"]);
+            Command::Begin("BEGIN", modes(&rest[usize::from(worded)..])?)
+        }
+        "start" if starts(rest, &["transaction"]) => Command::Begin("START TRANSACTION", modes(&rest[1..])?),
         "commit" | "end" if !starts(rest, &["prepared"]) => Command::Commit,
         "rollback" | "abort" if !starts(rest, &["prepared"]) => match rest.iter().position(|i| i.is("to")) {
             Some(to) => Command::RollbackTo(savepoint(&rest[to + 1..])?),
@@ -291,8 +297,11 @@ fn set(items: &[Item]) -> Result<Command, Failure> {
         }
         _ => (items, false),
     };
-    if starts(items, &["transaction"]) || starts(items, &["characteristics"]) {
-        return Ok(Command::SetTransaction);
+    if starts(items, &["transaction"]) {
+        return Ok(Command::SetTransaction(modes(&items[1..])?));
+    }
+    if starts(items, &["characteristics", "as", "transaction"]) {
+        return Ok(Command::SetCharacteristics(modes(&items[3..])?));
     }
     if starts(items, &["names"]) {
         return Ok(Command::Set("client_encoding".to_owned(), value(&items[1..]), local));
@@ -352,8 +361,11 @@ mod tests {
             ("SET extra_float_digits = -3", set("extra_float_digits", "-3")),
             ("SET NAMES 'utf8'", set("client_encoding", "utf8")),
             ("SET datafusion.execution.batch_size = 10", set("datafusion.execution.batch_size", "10")),
-            ("SET TRANSACTION READ ONLY", Command::SetTransaction),
-            ("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", Command::SetTransaction),
+            ("SET TRANSACTION READ ONLY", Command::SetTransaction(vec![("read_only", "on")])),
+            (
+                "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+                Command::SetCharacteristics(vec![("read_only", "off")]),
+            ),
             ("SET search_path = \"$user\", public", set("search_path", "$user, public")),
             ("SET statement_timeout = '5 s'", set("statement_timeout", "5 s")),
             ("SET x = 1.5", set("x", "1.5")),
@@ -367,8 +379,11 @@ mod tests {
     #[test]
     fn other_commands() {
         for (sql, command) in [
-            ("begin isolation level serializable", Some(Command::Begin("BEGIN"))),
-            ("START TRANSACTION", Some(Command::Begin("START TRANSACTION"))),
+            (
+                "begin isolation level serializable",
+                Some(Command::Begin("BEGIN", vec![("isolation", "serializable")])),
+            ),
+            ("START TRANSACTION", Some(Command::Begin("START TRANSACTION", vec![]))),
             ("END", Some(Command::Commit)),
             ("ROLLBACK TO SAVEPOINT a", Some(Command::RollbackTo("a".into()))),
             ("rollback work to \"A b\"", Some(Command::RollbackTo("A b".into()))),

@@ -12,6 +12,7 @@ use pgwire::messages::startup::ParameterStatus;
 
 use super::command::{Command, Discard};
 use super::error::{Failure, state};
+use super::modes;
 use super::session::Core;
 use super::settings::{Report, unknown};
 use super::{Outcome, Transaction};
@@ -37,10 +38,11 @@ impl Core {
         let settings = Arc::clone(&self.client.settings);
         let idle = self.transaction == TransactionStatus::Idle;
         match command {
-            Command::Begin(tag) => {
+            Command::Begin(tag, modes) => {
                 if idle {
                     self.connection.transaction(Transaction::Begin).await?;
                     settings.begin();
+                    modes::begin(&settings, modes)?;
                     self.transaction = TransactionStatus::Transaction;
                 } else {
                     let message = "there is already a transaction in progress";
@@ -84,12 +86,25 @@ impl Core {
                 self.set(name, None, false).await?;
                 Ok(done("RESET"))
             }
-            Command::SetTransaction => Ok(done("SET")),
+            Command::SetTransaction(_) if idle => {
+                let message = "SET TRANSACTION can only be used in transaction blocks";
+                self.warn(Failure::warning(state::NO_ACTIVE_TRANSACTION, message));
+                Ok(done("SET"))
+            }
+            Command::SetTransaction(modes) => {
+                modes::apply(&settings, "transaction", modes)?;
+                Ok(done("SET"))
+            }
+            Command::SetCharacteristics(modes) => {
+                let reports = modes::apply(&settings, "default_transaction", modes)?;
+                self.tell(reports);
+                Ok(done("SET"))
+            }
             Command::ResetAll => {
                 self.reset_all().await?;
                 Ok(done("RESET"))
             }
-            Command::Show(name) => match settings.get(name) {
+            Command::Show(name) => match settings.get(self.in_effect(name)) {
                 Some(value) => rows(command, vec![vec![value]]),
                 None => Err(unknown(name)),
             },

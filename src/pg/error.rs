@@ -61,6 +61,7 @@ pub(super) mod state {
     pub(in crate::pg) const NUMERIC_OUT_OF_RANGE: &str = "22003";
     pub(in crate::pg) const DATETIME_OUT_OF_RANGE: &str = "22008";
     pub(in crate::pg) const ACTIVE_TRANSACTION: &str = "25001";
+    pub(in crate::pg) const READ_ONLY: &str = "25006";
     pub(in crate::pg) const NO_ACTIVE_TRANSACTION: &str = "25P01";
     pub(in crate::pg) const IDLE_IN_TRANSACTION: &str = "25P03";
     pub(in crate::pg) const IDLE_SESSION: &str = "57P05";

@@ -13,6 +13,7 @@
 //! - `split` cuts a query string into statements; `command` picks those that concern the connection (transactions,
 //!   [`Settings`], prepared statements), which `control` runs; everything else is the engine's: [`Connection`];
 //! - `series` has INSERTs that are sent together make one commit;
+//! - `modes` has what transactions may be: READ ONLY;
 //! - `simple` and `extended` are the two protocols; `by_name` has PREPARE and EXECUTE of SQL;
 //! - `portals` keeps results that are being given; `cursor` has DECLARE and FETCH;
 //! - `copy` takes and gives rows in bulk: COPY;
@@ -38,6 +39,7 @@ mod encode;
 mod error;
 mod extended;
 mod message;
+mod modes;
 mod params;
 mod portals;
 mod scram;

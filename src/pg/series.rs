@@ -33,7 +33,7 @@ impl Core {
             return Ok(());
         }
         let part = match statement {
-            Statement::Own(Command::Begin(_) | Command::Commit | Command::Rollback) => Part::Alone,
+            Statement::Own(Command::Begin(..) | Command::Commit | Command::Rollback) => Part::Alone,
             // Settings and the like; EXECUTE may be anything.
             Statement::Own(Command::Execute { .. }) => Part::Alone,
             Statement::Own(_) => Part::Reads,

@@ -467,6 +467,7 @@ impl Core {
         match statement {
             Statement::Own(command) => Ok(self.control(command, parameters).await?),
             Statement::Engine { parsed, rewritten } => {
+                self.check_read_only(parsed)?;
                 let outcome = self.connection.execute(parsed, parameters).await;
                 Ok(outcome.map_err(|e| {
                     let failure = Failure::from(e);

@@ -125,6 +125,42 @@ async fn a_procedure_takes_parameters_and_says_what_it_gives() {
     server.await.unwrap().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_told_its_modes_and_may_be_kept_from_writing() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run("CREATE TABLE t (id BIGINT)").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(toplake::pg::serve(listener, Front::new(desk.engine.clone()), std::future::pending()));
+    let client = Wire::connect(port).await.0;
+    let show =
+        async |name: &str| client.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get::<_, String>(0);
+    let refused = async |sql: &str| {
+        let e = client.batch_execute(sql).await.expect_err(sql);
+        assert_eq!(e.code().map(|c| c.code()), Some("25006"), "{sql}: {e}");
+    };
+
+    client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SELECT * FROM t").await.unwrap();
+    assert_eq!(show("transaction_isolation").await, "repeatable read");
+    refused("INSERT INTO t VALUES (1)").await;
+    client.batch_execute("ROLLBACK; BEGIN; SET TRANSACTION READ ONLY").await.unwrap();
+    refused("COPY t FROM STDIN").await;
+    client.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(show("transaction_isolation").await, "read committed");
+
+    let usual = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE READ ONLY";
+    client.batch_execute(usual).await.unwrap();
+    assert_eq!(show("TRANSACTION ISOLATION LEVEL").await, "serializable");
+    client.batch_execute("PREPARE p AS INSERT INTO t VALUES (2)").await.unwrap();
+    for sql in ["INSERT INTO t VALUES (2)", "DELETE FROM t", "CREATE TABLE u (id BIGINT)", "EXECUTE p"] {
+        refused(sql).await;
+    }
+    client.batch_execute("SET toplake.rewrite = on; EXPLAIN SELECT * FROM t").await.unwrap();
+    client.batch_execute("BEGIN READ WRITE; INSERT INTO t VALUES (3); COMMIT").await.unwrap();
+    assert_eq!(desk.rows("SELECT id FROM t").await, ["3"]);
+}
+
 #[test]
 fn a_job_takes_its_day_from_the_command_line() {
     let home = Home::new();
