@@ -24,6 +24,7 @@
 pub mod app;
 pub mod catalog;
 pub mod demo;
+pub mod dialect;
 pub mod error;
 pub mod ingest;
 pub mod jobs;

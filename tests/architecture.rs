@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["config", "metrics", "shutdown"],
-    &["lake"],
+    &["dialect", "lake"],
     &["rollup"],
     &["catalog"],
     &["optimizer", "workload"],

@@ -25,6 +25,7 @@ use super::options::{Late, ObjectKind, keys};
 use super::privileges::Grants;
 use super::recent_keys;
 use super::side_table::SideTable;
+use crate::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
@@ -336,7 +337,7 @@ impl Warehouse {
 
     /// Plans a query over what is in the warehouse, in a time zone that was frozen.
     pub async fn plan(&self, sql: &str, time_zone: Option<&str>) -> Result<LogicalPlan> {
-        Ok(self.planner(time_zone)?.create_logical_plan(sql).await?)
+        plan(&self.planner(time_zone)?, sql).await
     }
 
     /// Reads a query as the definition of a rollup. Fails with an error that names the clause at fault.
@@ -346,7 +347,7 @@ impl Warehouse {
         time_zone: Option<&str>,
     ) -> Result<(Definition, Source)> {
         let state = self.planner(time_zone)?;
-        let plan = state.create_logical_plan(sql).await?;
+        let plan = plan(&state, sql).await?;
         let source = self.only_source(&plan).await?;
         let kind = match &source {
             Source::Events { time_column, .. } => SourceKind::Events { time_column },
@@ -535,6 +536,13 @@ pub fn tables_of(plan: &LogicalPlan) -> Result<Vec<String>> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(names)
+}
+
+/// Plans the query of a view, in PostgreSQL's SQL as statements are.
+async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
+    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
+    dialect::adapt(&mut statement);
+    Ok(state.statement_to_plan(statement).await?)
 }
 
 /// The configuration of a view of some kind.

@@ -47,7 +47,8 @@ impl Transform {
     pub(super) async fn plan(sql: &str, input: &SchemaRef, session: &SessionState) -> Result<Self> {
         let state = state_over(input, session)?;
         let dialect = state.config_options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect)?;
+        let mut statement = state.sql_to_statement(sql, &dialect)?;
+        crate::dialect::adapt(&mut statement);
         let plan = match state.statement_to_plan(statement.clone()).await {
             Ok(plan) => plan,
             // As it is written first; then with the columns named as the file names them.

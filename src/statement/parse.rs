@@ -10,6 +10,7 @@ use super::alter::AlterTable;
 use super::copy::{Copy, Direction};
 use super::output_names::distinguish;
 use super::split::{Item, split, words};
+use crate::dialect;
 use crate::error::{Error, Result};
 
 /// A statement.
@@ -103,6 +104,7 @@ pub fn parse_one(sql: &str) -> Result<Statement> {
     match (statements.pop_front(), statements.is_empty()) {
         (Some(mut statement), true) => {
             distinguish(&mut statement);
+            dialect::adapt(&mut statement);
             Ok(Statement::Engine(Box::new(statement)))
         }
         (None, _) => Err(Error::syntax("there is no statement")),

@@ -6,6 +6,7 @@
 mod ad_clicks_pack;
 mod answers;
 mod audit;
+mod bi;
 mod building;
 mod clients;
 mod copy;

@@ -173,6 +173,7 @@ corpus! {
     insert,
     late,
     leaderboard,
+    postgres,
     refresh,
     rollup,
     rollup_over_rollup,
