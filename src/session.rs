@@ -109,7 +109,6 @@ pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<
     aggregates.extend(toplake_udfs::all_aggregate_functions());
     aggregates.extend(dialect::aggregate_functions());
     builder.expr_planners().get_or_insert_default().insert(0, dialect::expr_planner());
-    builder = builder.with_analyzer_rule(dialect::analyzer_rule());
     let audit = TableFunction::new(audit::NAME.to_owned(), Arc::new(AuditFunction::new(warehouse, None)));
     builder.table_functions().get_or_insert_default().insert(audit::NAME.to_owned(), Arc::new(audit));
     builder = optimizer::rules().into_iter().fold(builder, SessionStateBuilder::with_optimizer_rule);
@@ -150,6 +149,8 @@ fn config() -> SessionConfig {
         .with_information_schema(true);
     let options = config.options_mut();
     options.sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+    // As in PostgreSQL, and money is DECIMAL: 12345678901234.5678 has all its digits.
+    options.sql_parser.parse_float_as_decimal = true;
     options.execution.time_zone = Some("UTC".to_owned());
     options.extensions.insert(PlannerSettings::default());
     // For max(a), min(f(b)) the engine would skip rows by their a, and so miss the least f(b).

@@ -542,7 +542,8 @@ pub fn tables_of(plan: &LogicalPlan) -> Result<Vec<String>> {
 async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
     dialect::adapt(&mut statement);
-    Ok(state.statement_to_plan(statement).await?)
+    let plan = state.statement_to_plan(statement).await?;
+    Ok(dialect::as_meant(plan, state.config_options().execution.time_zone.as_deref())?)
 }
 
 /// The configuration of a view of some kind.

@@ -3,18 +3,22 @@
 //!
 //! `statement` puts expressions that the engine cannot plan, or plans otherwise, into words that it knows;
 //! `operators` plans operators by the types of what they stand between; `session_zone` has instants read by
-//! the clock of the session; `functions` has the functions.
+//! the clock of the session; `text_values` reads texts that stand for other values, by `literal`; `functions` has the
+//! functions.
 
 mod functions;
+pub mod literal;
 mod operators;
 mod session_zone;
 mod statement;
+mod text_values;
 
 use std::sync::Arc;
 
+use datafusion::common::Result;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
-use datafusion::optimizer::AnalyzerRule;
 
 pub use self::statement::adapt;
 
@@ -33,7 +37,8 @@ pub fn expr_planner() -> Arc<dyn ExprPlanner> {
     Arc::new(operators::Operators)
 }
 
-/// What has casts of instants go by the clock of the session.
-pub fn analyzer_rule() -> Arc<dyn AnalyzerRule + Send + Sync> {
-    Arc::new(session_zone::SessionZone)
+/// The plan of a statement or view as PostgreSQL means it: texts read as what they stand for, instants shown by the clock of
+/// a time zone. It is for a plan before any optimisation, once.
+pub fn as_meant(plan: LogicalPlan, zone: Option<&str>) -> Result<LogicalPlan> {
+    session_zone::by_clock_of(zone, text_values::read_texts(plan)?)
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Backend;
 use pgwire::messages::data::ParameterDescription;
-use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete};
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+use tokio::sync::Mutex;
 
 use super::casts::casts;
 use super::command::Command;
+use super::cursor::{Cursor, Scroll};
 use super::encode::{Formats, description};
 use super::error::{Failure, Stop, state};
 use super::message::{Frontend, Target};
@@ -189,9 +192,8 @@ impl Core {
     async fn run_portal(&mut self, name: String, limit: usize) -> Result<Option<Box<CopyIn>>, Stop> {
         let portal = self.portals.get(&name).ok_or_else(|| no_portal(&name))?;
         let prepared = Arc::clone(&portal.prepared);
-        if let Some(cursor) = portal.cursor.clone() {
-            let formats = portal.formats.clone();
-            return self.run_cursor(&cursor, formats, limit).await.map(|()| None);
+        if portal.cursor.is_some() {
+            return self.run_cursor(&name, limit).await.map(|()| None);
         }
         let Some(statement) = &prepared.statement else {
             self.writer.put(Backend::EmptyQueryResponse(EmptyQueryResponse::new()));
@@ -200,69 +202,64 @@ impl Core {
         self.check_transaction(statement)?;
         let portal = self.portals.get_mut(&name).ok_or_else(|| no_portal(&name))?;
         // What fails or is cancelled does not come back.
-        let before = std::mem::replace(&mut portal.state, State::Ended(String::new()));
-        let mut running = match before {
-            State::Running(running) => running,
-            State::Ended(tag) => {
-                portal.state = State::Ended(tag.clone());
-                self.complete(&tag, Some(0));
-                return Ok(None);
+        if let State::Ended(tag) = std::mem::replace(&mut portal.state, State::Ended(String::new())) {
+            portal.state = State::Ended(tag.clone());
+            self.complete(&tag, Some(0));
+            return Ok(None);
+        }
+        let (values, formats) = (std::mem::take(&mut portal.values), portal.formats.clone());
+        // A portal that is fetched from in parts is not kept.
+        let text = statement.text().filter(|_| limit == 0);
+        let told = prepared.fields.as_deref();
+        let known = text.and_then(|text| self.known(text, &values, &formats));
+        // The client goes by what it was told when it prepared the statement.
+        if let Some(answer) = known.filter(|answer| told.is_some_and(|t| alike(t, &answer.schema))) {
+            self.repeat(&answer).await?;
+            self.put_back(&name, State::Ended(answer.tag));
+            self.deadline = None;
+            return Ok(None);
+        }
+        let ended = match self.execute(statement, &values).await? {
+            Outcome::Done { tag, rows, notice } => {
+                self.notice(notice);
+                self.complete(&tag, rows);
+                tag
             }
-            State::New => {
-                let (values, formats) = (std::mem::take(&mut portal.values), portal.formats.clone());
-                // A portal that is fetched from in parts is not kept.
-                let text = statement.text().filter(|_| limit == 0);
-                let told = prepared.fields.as_deref();
-                let known = text.and_then(|text| self.known(text, &values, &formats));
-                // The client goes by what it was told when it prepared the statement.
-                if let Some(answer) = known.filter(|answer| told.is_some_and(|t| alike(t, &answer.schema))) {
-                    self.repeat(&answer).await?;
-                    self.put_back(&name, State::Ended(answer.tag));
-                    self.deadline = None;
-                    return Ok(None);
-                }
-                match self.execute(statement, &values).await? {
-                    Outcome::Done { tag, rows, notice } => {
-                        self.notice(notice);
-                        self.complete(&tag, rows);
-                        self.put_back(&name, State::Ended(tag));
-                        self.deadline = None;
-                        return Ok(None);
-                    }
-                    Outcome::Rows { tag, stream, stamp } => {
-                        let text = text.filter(|_| told.is_some_and(|t| alike(t, &stream.schema())));
-                        let recording = text.and_then(|text| self.record(text, &values, &formats, stamp));
-                        let schema = prepared.fields.clone().unwrap_or_else(|| stream.schema());
-                        Box::new(Running { tag, stream, schema, formats, batch: None, recording })
-                    }
-                    Outcome::CopyIn(copy) => {
-                        self.put_back(&name, State::Ended("COPY".to_owned()));
-                        return Ok(Some(copy));
-                    }
-                    Outcome::CopyOut { format, stream } => {
-                        self.copy_out(&format, stream).await?;
-                        self.put_back(&name, State::Ended("COPY".to_owned()));
-                        self.deadline = None;
-                        return Ok(None);
-                    }
-                }
+            Outcome::Rows { tag, stream, .. } if limit > 0 => {
+                self.keep_rows(&name, tag, stream);
+                return self.run_cursor(&name, limit).await.map(|()| None);
             }
-        };
-        let sent = self.send_rows(&mut running, limit).await?;
-        let state = match sent.suspended {
-            true => {
-                self.writer.put(Backend::PortalSuspended(PortalSuspended::new()));
-                State::Running(running)
-            }
-            false => {
+            Outcome::Rows { tag, stream, stamp } => {
+                let text = text.filter(|_| told.is_some_and(|t| alike(t, &stream.schema())));
+                let recording = text.and_then(|text| self.record(text, &values, &formats, stamp));
+                let schema = prepared.fields.clone().unwrap_or_else(|| stream.schema());
+                let mut running = Running { tag, stream, schema, formats, recording };
+                let sent = self.send_rows(&mut running).await?;
                 let tag = running.tag.clone();
-                self.end(*running, sent.rows);
-                State::Ended(tag)
+                self.end(running, sent);
+                tag
+            }
+            Outcome::CopyIn(copy) => {
+                self.put_back(&name, State::Ended("COPY".to_owned()));
+                return Ok(Some(copy));
+            }
+            Outcome::CopyOut { format, stream } => {
+                self.copy_out(&format, stream).await?;
+                "COPY".to_owned()
             }
         };
-        self.put_back(&name, state);
+        self.put_back(&name, State::Ended(ended));
         self.deadline = None;
         Ok(None)
+    }
+
+    /// Has a portal give its rows in parts.
+    pub(super) fn keep_rows(&mut self, name: &str, tag: String, stream: SendableRecordBatchStream) {
+        let cursor = Cursor::new(stream, Scroll::Perhaps, self.memory.as_ref());
+        if let Some(portal) = self.portals.get_mut(name) {
+            portal.state = State::Ended(tag);
+            portal.cursor = Some(Arc::new(Mutex::new(cursor)));
+        }
     }
 
     /// The portal may have gone meanwhile: a COMMIT drops them all.

@@ -12,6 +12,7 @@ use super::encode::Formats;
 use super::error::{Failure, state};
 use super::message::Body;
 use super::types;
+use crate::dialect::literal;
 
 /// From 1970-01-01 to 2000-01-01.
 const DAYS_TO_2000: i32 = 10_957;
@@ -111,7 +112,9 @@ fn unsupported(wire: &Type) -> Failure {
 
 fn from_text(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, Failure> {
     if let Some(element) = types::element_of(wire) {
-        let items = array_text(text)?;
+        let items = literal::array(text).ok_or_else(|| {
+            Failure::new(state::INVALID_TEXT, format!("malformed array literal: \"{text}\""))
+        })?;
         let items = items.iter().map(|item| match item {
             Some(text) => from_text(&element, text, zone),
             None => Ok(ScalarValue::Null),
@@ -122,10 +125,13 @@ fn from_text(wire: &Type, text: &str, zone: &str) -> Result<ScalarValue, Failure
     let trimmed = text.trim();
     match data_type {
         DataType::Utf8 => Ok(ScalarValue::from(text)),
-        DataType::Binary => bytea(text).map(|b| ScalarValue::Binary(Some(b))),
+        DataType::Binary => match literal::bytes(text) {
+            Some(bytes) => Ok(ScalarValue::Binary(Some(bytes))),
+            None => Err(Failure::new(state::INVALID_TEXT, "invalid input syntax for type bytea")),
+        },
         DataType::Decimal128(..) => decimal(trimmed),
         DataType::Date32 => scalar(wire, date(trimmed), &data_type),
-        DataType::Interval(_) => match interval(trimmed) {
+        DataType::Interval(_) => match literal::interval(trimmed) {
             Some(interval) => Ok(ScalarValue::IntervalMonthDayNano(Some(interval))),
             None => scalar(wire, trimmed, &data_type),
         },
@@ -146,37 +152,6 @@ fn date(text: &str) -> &str {
         Some((day, rest)) if rest.bytes().all(|b| b.is_ascii_digit() || b"+-:.Z".contains(&b)) => day,
         _ => text,
     }
-}
-
-/// An interval as PostgreSQL writes it: `1 year 2 mons -3 days +04:05:06.7`.
-fn interval(text: &str) -> Option<IntervalMonthDayNano> {
-    let (mut months, mut days, mut nanoseconds) = (0i32, 0i32, 0i64);
-    let mut words = text.split_whitespace();
-    while let Some(word) = words.next() {
-        let Some((hours, rest)) = word.split_once(':') else {
-            let number: i32 = word.parse().ok()?;
-            let months_each = match words.next()? {
-                "year" | "years" => 12,
-                "mon" | "mons" | "month" | "months" => 1,
-                "day" | "days" => {
-                    days = days.checked_add(number)?;
-                    continue;
-                }
-                _ => return None,
-            };
-            months = months.checked_add(number.checked_mul(months_each)?)?;
-            continue;
-        };
-        let (minutes, seconds) = rest.split_once(':').unwrap_or((rest, "0"));
-        let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
-        let whole = hours.trim_start_matches(['-', '+']).parse::<i64>().ok()?.checked_mul(3600)?
-            + minutes.parse::<i64>().ok().filter(|m| *m < 60)? * 60
-            + seconds.parse::<i64>().ok().filter(|s| *s < 60)?;
-        let fraction: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-        let time = whole.checked_mul(1_000_000_000)?.checked_add(fraction)?;
-        nanoseconds = nanoseconds.checked_add(if hours.starts_with('-') { -time } else { time })?;
-    }
-    Some(IntervalMonthDayNano { months, days, nanoseconds })
 }
 
 /// A list of items that are NULL where unknown.
@@ -215,94 +190,6 @@ fn decimal(text: &str) -> Result<ScalarValue, Failure> {
         return Err(out_of_range());
     }
     Ok(ScalarValue::Decimal128(Some(unscaled), 38, fraction.len() as i8))
-}
-
-/// `\x` and hexadecimal digits, or the older form with octal escapes.
-fn bytea(text: &str) -> Result<Vec<u8>, Failure> {
-    let invalid = || Failure::new(state::INVALID_TEXT, "invalid input syntax for type bytea");
-    if let Some(hex) = text.strip_prefix("\\x") {
-        let hex: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        if !hex.len().is_multiple_of(2) {
-            return Err(invalid());
-        }
-        let pairs = hex.chunks(2).map(|pair| {
-            let pair = std::str::from_utf8(pair).ok()?;
-            u8::from_str_radix(pair, 16).ok()
-        });
-        return pairs.collect::<Option<_>>().ok_or_else(invalid);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'\\', [b'\\', tail @ ..]) => {
-                bytes.push(b'\\');
-                tail
-            }
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..]) => {
-                bytes.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
-                tail
-            }
-            (b'\\', _) => return Err(invalid()),
-            (byte, tail) => {
-                bytes.push(*byte);
-                tail
-            }
-        };
-    }
-    Ok(bytes)
-}
-
-/// The items of `{a,"b c",NULL}`.
-fn array_text(text: &str) -> Result<Vec<Option<String>>, Failure> {
-    let malformed = || Failure::new(state::INVALID_TEXT, format!("malformed array literal: \"{text}\""));
-    let inner = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or_else(malformed)?;
-    let mut items = Vec::new();
-    if inner.trim().is_empty() {
-        return Ok(items);
-    }
-    let mut characters = inner.chars();
-    loop {
-        let (mut item, mut quoted, mut ended) = (String::new(), false, true);
-        while let Some(c) = characters.next() {
-            match c {
-                '"' => {
-                    quoted = true;
-                    loop {
-                        match characters.next().ok_or_else(malformed)? {
-                            '"' => break,
-                            '\\' => item.push(characters.next().ok_or_else(malformed)?),
-                            c => item.push(c),
-                        }
-                    }
-                }
-                '\\' => item.push(characters.next().ok_or_else(malformed)?),
-                ',' => {
-                    ended = false;
-                    break;
-                }
-                '{' | '}' => {
-                    return Err(Failure::new(
-                        state::NOT_SUPPORTED,
-                        "arrays of several dimensions are not supported as parameters",
-                    ));
-                }
-                c if c.is_whitespace() && (item.is_empty() || quoted) => {}
-                c => item.push(c),
-            }
-        }
-        items.push(match quoted {
-            true => Some(item),
-            false => match item.trim_end() {
-                "" => return Err(malformed()),
-                word if word.eq_ignore_ascii_case("null") => None,
-                word => Some(word.to_owned()),
-            },
-        });
-        if ended {
-            return Ok(items);
-        }
-    }
 }
 
 fn from_binary(wire: &Type, value: Bytes, zone: &str) -> Result<ScalarValue, Failure> {
@@ -449,17 +336,6 @@ mod tests {
         for (wire, bad) in [(Type::INT4, "x"), (Type::NUMERIC, "."), (Type::BYTEA, "\\x0"), (Type::DATE, "?")]
         {
             assert!(text(wire, bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn arrays_from_text() {
-        let items = array_text(r#"{a, "b ,c",NULL,"null","q\""}"#).unwrap();
-        let items: Vec<_> = items.iter().map(Option::as_deref).collect();
-        assert_eq!(items, [Some("a"), Some("b ,c"), None, Some("null"), Some("q\"")]);
-        assert!(array_text("{}").unwrap().is_empty());
-        for bad in ["", "{", "{a", "{a,}", "{\"a}", "{{1},{2}}"] {
-            assert!(array_text(bad).is_err(), "{bad}");
         }
     }
 

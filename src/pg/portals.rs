@@ -9,23 +9,22 @@ use tokio::sync::Mutex;
 use super::cursor::Cursor;
 use super::encode::Formats;
 use super::extended::Prepared;
-use super::session::Running;
 
-/// A statement with values for its parameters, before, while and after it runs.
+/// A statement with values for its parameters.
 pub(super) struct Portal {
     pub(super) prepared: Arc<Prepared>,
     pub(super) values: Vec<ScalarValue>,
     pub(super) formats: Formats,
     pub(super) state: State,
-    /// What DECLARE made; such a portal has no statement.
+    /// The rows, where they are given in parts: to whoever asks by Execute messages, FETCH or MOVE. What DECLARE made has
+    /// no statement.
     pub(super) cursor: Option<Arc<Mutex<Cursor>>>,
     pub(super) life: Life,
 }
 
 pub(super) enum State {
     New,
-    Running(Box<Running>),
-    /// It has ended with this tag; running it again gives no rows.
+    /// It has run, with this tag. What it gives no cursor gives, it has given.
     Ended(String),
 }
 

@@ -369,37 +369,25 @@ impl Core {
         }
     }
 
-    /// Sends rows until there are no more, or `limit` (0: none) is reached.
-    pub(super) async fn send_rows(&mut self, running: &mut Running, limit: usize) -> Result<Sent, Stop> {
+    /// Sends all rows; gives their number.
+    pub(super) async fn send_rows(&mut self, running: &mut Running) -> Result<usize, Stop> {
         let mut sent = 0;
-        loop {
-            while let Some((rows, next)) = running.batch.as_mut().filter(|(rows, next)| *next < rows.len()) {
-                if limit > 0 && sent == limit {
-                    return Ok(Sent { rows: sent, suspended: true });
-                }
+        while let Some(batch) = running.stream.next().await {
+            let style = Style { zone: self.client.settings.time_zone() };
+            let rows = Rows::new(&batch?, &running.schema, &running.formats, style)?;
+            for row in 0..rows.len() {
                 let start = self.writer.buffer.len();
-                rows.write(*next, &mut self.writer.buffer)?;
+                rows.write(row, &mut self.writer.buffer)?;
                 if let Some(recording) = &mut running.recording
                     && !recording.add(&self.writer.buffer[start..])
                 {
                     running.recording = None;
                 }
-                *next += 1;
                 sent += 1;
                 self.writer.relieve().await?;
             }
-            if limit > 0 && sent == limit {
-                return Ok(Sent { rows: sent, suspended: true });
-            }
-            match running.stream.next().await {
-                Some(batch) => {
-                    let style = Style { zone: self.client.settings.time_zone() };
-                    let rows = Rows::new(&batch?, &running.schema, &running.formats, style)?;
-                    running.batch = Some((rows, 0));
-                }
-                None => return Ok(Sent { rows: sent, suspended: false }),
-            }
         }
+        Ok(sent)
     }
 
     /// What was answered to the same before, if it is still true.
@@ -485,14 +473,6 @@ pub(super) struct Running {
     /// What the client was told of the columns.
     pub(super) schema: SchemaRef,
     pub(super) formats: Formats,
-    /// The batch that is being sent, and its next row.
-    pub(super) batch: Option<(Rows, usize)>,
     /// Keeps the answer, from its first row on.
     pub(super) recording: Option<Recording>,
-}
-
-/// What [`Core::send_rows`] did.
-pub(super) struct Sent {
-    pub(super) rows: usize,
-    pub(super) suspended: bool,
 }

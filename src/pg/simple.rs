@@ -87,9 +87,9 @@ impl Core {
         let recording = text.and_then(|text| self.record(text, &[], &formats, stamp));
         let schema = stream.schema();
         self.writer.put(description(Some(&schema), &formats));
-        let mut running = Running { tag, stream, schema, formats, batch: None, recording };
-        let sent = self.send_rows(&mut running, 0).await?;
-        self.end(running, sent.rows);
+        let mut running = Running { tag, stream, schema, formats, recording };
+        let sent = self.send_rows(&mut running).await?;
+        self.end(running, sent);
         Ok(())
     }
 }

@@ -28,6 +28,7 @@ use crate::catalog::interrupt::Interrupt;
 use crate::catalog::late;
 use crate::catalog::transaction::Transaction;
 use crate::catalog::warehouse::{Object, Warehouse};
+use crate::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::ingest::copy::CopyIn;
 use crate::ingest::copy::format::Format;
@@ -258,7 +259,8 @@ impl Session {
         if lists_tables(statement) {
             self.warehouse.list().await?;
         }
-        Ok(state.statement_to_plan(statement.clone()).await?)
+        let plan = state.statement_to_plan(statement.clone()).await?;
+        Ok(dialect::as_meant(plan, state.config_options().execution.time_zone.as_deref())?)
     }
 
     /// Plans a statement, and keeps the plan where that is possible.

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, TimestampMicr
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use super::scalar::{INTERVAL, Scalar, TIME, TIMESTAMP, doc, timestamptz};
+use super::scalar::{INTERVAL, Scalar, TIME, TIMESTAMP, doc, micros};
 use super::timezone::local;
 
 pub(super) fn udfs() -> Vec<Arc<ScalarUDF>> {
@@ -17,7 +17,8 @@ pub(super) fn udfs() -> Vec<Arc<ScalarUDF>> {
         name: "age",
         takes: |types| {
             let instant = |t: &DataType| matches!(t, DataType::Timestamp(_, Some(_)));
-            let wanted = if types.iter().any(instant) { timestamptz() } else { TIMESTAMP };
+            // With the zone that the first has.
+            let wanted = types.iter().find(|t| instant(t)).map_or(TIMESTAMP, micros);
             match types.len() {
                 1 | 2 => Ok(vec![wanted; types.len()]),
                 n => plan_err!("function 'age' takes 1 or 2 timestamps, not {n} arguments"),
@@ -25,7 +26,7 @@ pub(super) fn udfs() -> Vec<Arc<ScalarUDF>> {
         },
         gives: |_| Ok(INTERVAL),
         run: |args, config| {
-            let args = args.iter().map(|a| local(a, config)).collect::<Result<Vec<_>>>()?;
+            let args = args.iter().map(local).collect::<Result<Vec<_>>>()?;
             let zone = config.execution.time_zone.as_deref();
             let today = super::timezone::now_in(zone)?.date().and_hms_opt(0, 0, 0);
             let of = |i: usize, row: usize| -> Option<NaiveDateTime> {

@@ -1,5 +1,4 @@
-//! `date_part` and `extract` by the clock of the session, with the fraction of seconds, and with the parts
-//! that PostgreSQL has beside the engine's.
+//! `date_part` and `extract` with the fraction of seconds, and with the parts that PostgreSQL has beside the engine's.
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ struct DatePart {
 }
 
 /// Parts that are made here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Own {
     /// Seconds, of which so many are one.
     Seconds(f64),
@@ -89,26 +88,12 @@ impl ScalarUDFImpl for DatePart {
         }
     }
 
-    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let part = match &args.args[0] {
             ColumnarValue::Scalar(part) => part.try_as_str().flatten().unwrap_or_default().to_owned(),
             ColumnarValue::Array(_) => String::new(),
         };
-        let own = Own::of(&part);
-        let instant = matches!(args.args[1].data_type(), DataType::Timestamp(_, Some(_)));
-        let utc =
-            args.config_options.execution.time_zone.as_deref().is_none_or(|z| z.eq_ignore_ascii_case("utc"));
-        // The epoch is the same everywhere.
-        if instant && !utc && !part.eq_ignore_ascii_case("epoch") {
-            args.args[1] = match &args.args[1] {
-                ColumnarValue::Array(column) => ColumnarValue::Array(local(column, &args.config_options)?),
-                ColumnarValue::Scalar(value) => {
-                    let shown = local(&value.to_array()?, &args.config_options)?;
-                    ColumnarValue::Scalar(ScalarValue::try_from_array(&shown, 0)?)
-                }
-            };
-        }
-        match own {
+        match Own::of(&part) {
             Some(Own::Seconds(scale)) => seconds(args, scale),
             Some(own) => years(&args, own),
             None => datetime::date_part().invoke_with_args(args),
@@ -144,7 +129,7 @@ fn seconds(mut args: ScalarFunctionArgs, scale: f64) -> Result<ColumnarValue> {
 fn years(args: &ScalarFunctionArgs, own: Own) -> Result<ColumnarValue> {
     let constant = matches!(args.args[1], ColumnarValue::Scalar(_));
     let times = args.args[1].to_array(if constant { 1 } else { args.number_rows })?;
-    let times = local(&times, &args.config_options)?;
+    let times = local(&times)?;
     let counted = times.as_primitive::<TimestampMicrosecondType>().iter().map(|time| {
         let date = DateTime::<Utc>::from_timestamp_micros(time?)?.date_naive();
         let year = date.year();

@@ -1,4 +1,4 @@
-//! `date_trunc` by the clock of the session, or of a zone that is named.
+//! `date_trunc` by the clock of a zone that is named.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ impl ScalarUDFImpl for DateTrunc {
         let zone = match args.args.get(2) {
             Some(ColumnarValue::Scalar(ScalarValue::Utf8(Some(zone)))) => Some(zone.clone()),
             Some(_) => return exec_err!("the time zone of date_trunc has to be the same for all rows"),
-            None => args.config_options.execution.time_zone.clone(),
+            None => None,
         };
         args.args.truncate(2);
         args.arg_fields.truncate(2);

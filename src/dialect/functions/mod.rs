@@ -42,6 +42,11 @@ pub(super) fn scalar() -> Vec<Arc<ScalarUDF>> {
     all
 }
 
+/// What a clock of a zone shows, and when.
+pub(super) fn timezone() -> Arc<ScalarUDF> {
+    timezone::udf()
+}
+
 /// Every aggregate function.
 pub(super) fn aggregate() -> Vec<Arc<AggregateUDF>> {
     let under =

@@ -9,7 +9,6 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArr
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_err};
-use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::ScalarUDF;
 
 use super::scalar::{Scalar, TIME, TIMESTAMP, doc, micros, timestamptz};
@@ -96,17 +95,11 @@ pub(super) fn instant_of(zone: Tz, micros: i64) -> Option<i64> {
     micros.checked_sub(i64::from(offset.fix().local_minus_utc()) * 1_000_000)
 }
 
-/// The zone of a session.
-pub(super) fn session(config: &ConfigOptions) -> Result<Tz> {
-    named(config.execution.time_zone.as_deref().unwrap_or("UTC"))
-}
-
-/// A timestamp column as the session's clock shows it: TIMESTAMP stays, TIMESTAMPTZ becomes what the clock
-/// shows.
-pub(super) fn local(column: &ArrayRef, config: &ConfigOptions) -> Result<ArrayRef> {
-    let DataType::Timestamp(_, Some(_)) = column.data_type() else { return Ok(cast(column, &TIMESTAMP)?) };
+/// A timestamp column as the clock of its own zone shows it: TIMESTAMP stays, TIMESTAMPTZ becomes what the clock shows.
+pub(super) fn local(column: &ArrayRef) -> Result<ArrayRef> {
+    let DataType::Timestamp(_, Some(zone)) = column.data_type() else { return Ok(cast(column, &TIMESTAMP)?) };
+    let zone = named(zone)?;
     let column = cast(column, &timestamptz())?;
-    let zone = session(config)?;
     let rows = column.as_primitive::<TimestampMicrosecondType>().iter();
     let rows = rows.map(|t| t.map(|t| clock_at(zone, t).ok_or_else(out_of_range)).transpose());
     Ok(Arc::new(rows.collect::<Result<TimestampMicrosecondArray>>()?))

@@ -11,7 +11,6 @@ use datafusion::arrow::datatypes::{
     DataType, IntervalMonthDayNano, IntervalMonthDayNanoType, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::common::{Result, exec_err, plan_err};
-use datafusion::config::ConfigOptions;
 use datafusion::functions::datetime;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -20,7 +19,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::pattern::{Case, DAYS, MONTHS, Part, Piece, is_strftime, parse};
 use super::scalar::{INTERVAL, TIME, TIMESTAMP, doc, micros};
-use super::timezone::session;
+use super::timezone::named;
 use super::to_number::number_texts;
 
 pub(super) fn udf() -> Arc<ScalarUDF> {
@@ -90,7 +89,7 @@ impl ScalarUDFImpl for ToChar {
         let constant = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let (values, patterns) = (args.args[0].to_array(rows)?, args.args[1].to_array(rows)?);
-        let texts = texts(&values, &patterns, &args.config_options)?;
+        let texts = texts(&values, &patterns)?;
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&texts, 0)?)),
             false => Ok(ColumnarValue::Array(texts)),
@@ -102,14 +101,14 @@ impl ScalarUDFImpl for ToChar {
     }
 }
 
-fn texts(values: &ArrayRef, patterns: &ArrayRef, config: &ConfigOptions) -> Result<ArrayRef> {
+fn texts(values: &ArrayRef, patterns: &ArrayRef) -> Result<ArrayRef> {
     let patterns = patterns.as_string::<i32>();
     if values.data_type().is_numeric() {
         return number_texts(values, patterns);
     }
     let mut out = StringBuilder::new();
     let mut known: Option<(String, Vec<Piece>)> = None;
-    let moments = Moments::of(values, config)?;
+    let moments = Moments::of(values)?;
     for row in 0..values.len() {
         if values.is_null(row) || patterns.is_null(row) {
             out.append_null();
@@ -126,16 +125,15 @@ fn texts(values: &ArrayRef, patterns: &ArrayRef, config: &ConfigOptions) -> Resu
     Ok(Arc::new(out.finish()))
 }
 
-/// The zone of a session, and whence it has its abbreviations.
+/// A zone, and whence it has its abbreviations.
 struct Zone {
     clock: Tz,
     names: Option<chrono_tz::Tz>,
 }
 
 impl Zone {
-    fn of(config: &ConfigOptions) -> Result<Self> {
-        let name = config.execution.time_zone.as_deref().unwrap_or("UTC");
-        Ok(Zone { clock: session(config)?, names: name.parse().ok() })
+    fn of(name: &str) -> Result<Self> {
+        Ok(Zone { clock: named(name)?, names: name.parse().ok() })
     }
 }
 
@@ -146,11 +144,11 @@ enum Moments {
 }
 
 impl Moments {
-    fn of(values: &ArrayRef, config: &ConfigOptions) -> Result<Self> {
+    fn of(values: &ArrayRef) -> Result<Self> {
         Ok(match values.data_type() {
             DataType::Interval(_) => Moments::Intervals(Arc::clone(values)),
-            t @ DataType::Timestamp(_, Some(_)) => {
-                Moments::Times(cast(values, &micros(t))?, Some(Zone::of(config)?))
+            t @ DataType::Timestamp(_, Some(zone)) => {
+                Moments::Times(cast(values, &micros(t))?, Some(Zone::of(zone)?))
             }
             DataType::Time32(_) | DataType::Time64(_) => {
                 let time = cast(values, &DataType::Time64(TimeUnit::Microsecond))?;

@@ -14,7 +14,6 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::pattern::{DAYS, MONTHS, Part, Piece, is_strftime, parse};
-use super::timezone::{instant_of, session};
 
 pub(super) fn to_timestamp() -> Arc<ScalarUDF> {
     Arc::new(ByPattern::of(datetime::to_timestamp(&ConfigOptions::default()), false))
@@ -79,7 +78,7 @@ impl ScalarUDFImpl for ByPattern {
         let constant = matches!(args.args[0], ColumnarValue::Scalar(_));
         let texts = args.args[0].to_array(if constant { 1 } else { args.number_rows })?;
         let texts = datafusion::arrow::compute::cast(&texts, &DataType::Utf8)?;
-        let column = read(texts.as_string::<i32>(), &pieces, self.dates, &args.config_options)?;
+        let column = read(texts.as_string::<i32>(), &pieces, self.dates)?;
         let column = datafusion::arrow::compute::cast(&column, args.return_field.data_type())?;
         match constant {
             true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&column, 0)?)),
@@ -96,8 +95,8 @@ fn is_text(t: &DataType) -> bool {
     matches!(t, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8)
 }
 
-fn read(texts: &StringArray, pieces: &[Piece], dates: bool, config: &ConfigOptions) -> Result<ArrayRef> {
-    let zone = session(config)?;
+/// Where nothing is said of a zone it is UTC; `session_zone` puts a session's in.
+fn read(texts: &StringArray, pieces: &[Piece], dates: bool) -> Result<ArrayRef> {
     let read = texts.iter().map(|text| text.map(|text| Read::text(text, pieces)).transpose());
     if dates {
         let days = read.map(|r| Ok(r?.map(|r| r.day().to_epoch_days())));
@@ -108,7 +107,7 @@ fn read(texts: &StringArray, pieces: &[Piece], dates: bool, config: &ConfigOptio
         let shown = r.micros();
         let instant = match r.offset {
             Some(seconds) => shown.checked_sub(i64::from(seconds) * 1_000_000),
-            None => instant_of(zone, shown),
+            None => Some(shown),
         };
         instant.map(Some).ok_or_else(|| exec_datafusion_err!("timestamp out of range"))
     });

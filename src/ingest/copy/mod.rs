@@ -22,7 +22,6 @@ mod binary;
 mod chunk;
 mod fields;
 pub mod format;
-mod literal;
 mod loading;
 mod records;
 mod tuples;

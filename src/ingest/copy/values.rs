@@ -12,7 +12,7 @@ use datafusion::arrow::compute::{
 };
 use datafusion::arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit, TimestampMicrosecondType};
 
-use super::literal;
+use crate::dialect::literal;
 use crate::error::Result;
 
 /// Reads a column; values that do not fit are NULL in it, and `unfit` is told of their rows. A time without a zone of its own

@@ -77,7 +77,8 @@ impl Core {
         direction: Direction,
         moves: bool,
     ) -> Result<Outcome, Failure> {
-        let stream = Cursor::fetch(&self.cursor(name)?, direction).await?;
+        let cursor = self.cursor(name).await?;
+        let stream = Cursor::fetch(&cursor, direction).await?;
         if !moves {
             return Ok(Outcome::Rows { tag: "FETCH".to_owned(), stream, stamp: None });
         }
@@ -88,21 +89,24 @@ impl Core {
         Ok(Outcome::Done { tag: "MOVE".to_owned(), rows: Some(rows), notice: None })
     }
 
-    /// Gives the next rows of a cursor to an Execute message.
-    pub(in crate::pg) async fn run_cursor(
-        &mut self,
-        cursor: &Arc<Mutex<Cursor>>,
-        formats: Formats,
-        limit: usize,
-    ) -> Result<(), Stop> {
+    /// Gives the next rows of a portal to an Execute message.
+    pub(in crate::pg) async fn run_cursor(&mut self, name: &str, limit: usize) -> Result<(), Stop> {
+        let portal = self.portals.get(name).ok_or_else(|| no_portal(name))?;
+        let Some(cursor) = portal.cursor.clone() else { return Err(no_portal(name).into()) };
+        let formats = portal.formats.clone();
+        let tag = match &portal.state {
+            State::Ended(tag) => tag.clone(),
+            State::New => "SELECT".to_owned(),
+        };
+        let told = portal.prepared.fields.clone();
         let count = (limit > 0).then_some(limit as u64);
-        let stream = Cursor::fetch(cursor, Direction::Forward(count)).await?;
-        let (tag, schema) = ("SELECT".to_owned(), stream.schema());
-        let mut running = Running { tag, stream, schema, formats, batch: None, recording: None };
-        let sent = self.send_rows(&mut running, 0).await?;
-        match limit > 0 && sent.rows == limit {
+        let stream = Cursor::fetch(&cursor, Direction::Forward(count)).await?;
+        let schema = told.unwrap_or_else(|| stream.schema());
+        let mut running = Running { tag, stream, schema, formats, recording: None };
+        let sent = self.send_rows(&mut running).await?;
+        match limit > 0 && sent == limit {
             true => self.writer.put(Backend::PortalSuspended(PortalSuspended::new())),
-            false => self.end(running, sent.rows),
+            false => self.end(running, sent),
         }
         self.deadline = None;
         Ok(())
@@ -120,17 +124,26 @@ impl Core {
         }
     }
 
-    fn cursor(&self, name: &str) -> Result<Arc<Mutex<Cursor>>, Failure> {
-        match self.portals.get(name).map(|portal| &portal.cursor) {
-            Some(Some(cursor)) => Ok(Arc::clone(cursor)),
-            Some(None) => Err(Failure::new(
-                state::NOT_SUPPORTED,
-                format!(
-                    "portal \"{name}\" was not made by DECLARE, so its rows come by Execute messages only"
-                ),
-            )),
-            None => Err(no_cursor(name)),
+    /// The rows of a portal, which begins to run if it has not.
+    async fn cursor(&mut self, name: &str) -> Result<Arc<Mutex<Cursor>>, Failure> {
+        let portal = self.portals.get_mut(name).ok_or_else(|| no_cursor(name))?;
+        if let Some(cursor) = &portal.cursor {
+            return Ok(Arc::clone(cursor));
         }
+        let gives_no_rows =
+            || Failure::new(state::NOT_IN_STATE, format!("portal \"{name}\" has no rows to fetch"));
+        let (State::New, Some(Statement::Engine { parsed, .. })) =
+            (&portal.state, &portal.prepared.statement)
+        else {
+            return Err(gives_no_rows());
+        };
+        let (parsed, values) = (parsed.clone(), std::mem::take(&mut portal.values));
+        portal.state = State::Ended(String::new());
+        let Outcome::Rows { tag, stream, .. } = self.connection.execute(&parsed, &values).await? else {
+            return Err(gives_no_rows());
+        };
+        self.keep_rows(name, tag, stream);
+        self.portals.get(name).and_then(|portal| portal.cursor.clone()).ok_or_else(|| no_cursor(name))
     }
 }
 

@@ -1,7 +1,9 @@
-//! The texts that PostgreSQL writes for bytes, arrays and rows.
+//! The texts that PostgreSQL writes for bytes, arrays, rows and intervals.
+
+use datafusion::arrow::datatypes::IntervalMonthDayNano;
 
 /// `\x` and hexadecimal digits, or the older form with octal escapes.
-pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
+pub fn bytes(text: &str) -> Option<Vec<u8>> {
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Option<Vec<u32>> =
             hex.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_digit(16)).collect();
@@ -31,7 +33,7 @@ pub(super) fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The items of `{a,"b c",NULL}`; one that is an array itself is given as it is written.
-pub(super) fn array(text: &str) -> Option<Vec<Option<String>>> {
+pub fn array(text: &str) -> Option<Vec<Option<String>>> {
     let inner = text.trim().strip_prefix('{')?.strip_suffix('}')?;
     if inner.trim().is_empty() {
         return Some(vec![]);
@@ -64,7 +66,7 @@ pub(super) fn array(text: &str) -> Option<Vec<Option<String>>> {
 }
 
 /// The fields of `(a,"b c",)`.
-pub(super) fn record(text: &str) -> Option<Vec<Option<String>>> {
+pub fn record(text: &str) -> Option<Vec<Option<String>>> {
     let mut rest = text.trim().strip_prefix('(')?.strip_suffix(')')?;
     let mut fields = vec![];
     loop {
@@ -75,6 +77,37 @@ pub(super) fn record(text: &str) -> Option<Vec<Option<String>>> {
             None => return Some(fields),
         }
     }
+}
+
+/// An interval as PostgreSQL writes it: `1 year 2 mons -3 days +04:05:06.7`.
+pub fn interval(text: &str) -> Option<IntervalMonthDayNano> {
+    let (mut months, mut days, mut nanoseconds) = (0i32, 0i32, 0i64);
+    let mut words = text.split_whitespace();
+    while let Some(word) = words.next() {
+        let Some((hours, rest)) = word.split_once(':') else {
+            let number: i32 = word.parse().ok()?;
+            let months_each = match words.next()? {
+                "year" | "years" => 12,
+                "mon" | "mons" | "month" | "months" => 1,
+                "day" | "days" => {
+                    days = days.checked_add(number)?;
+                    continue;
+                }
+                _ => return None,
+            };
+            months = months.checked_add(number.checked_mul(months_each)?)?;
+            continue;
+        };
+        let (minutes, seconds) = rest.split_once(':').unwrap_or((rest, "0"));
+        let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+        let whole = hours.trim_start_matches(['-', '+']).parse::<i64>().ok()?.checked_mul(3600)?
+            + minutes.parse::<i64>().ok().filter(|m| *m < 60)? * 60
+            + seconds.parse::<i64>().ok().filter(|s| *s < 60)?;
+        let fraction: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+        let time = whole.checked_mul(1_000_000_000)?.checked_add(fraction)?;
+        nanoseconds = nanoseconds.checked_add(if hours.starts_with('-') { -time } else { time })?;
+    }
+    Some(IntervalMonthDayNano { months, days, nanoseconds })
 }
 
 /// A text up to the next comma, whether some of it stood in quotes, and what follows the comma. Of rows, a doubled quote is one
