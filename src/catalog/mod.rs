@@ -27,9 +27,11 @@
 //! | [`locations`] | where a server may read and write outside of its warehouse |
 //! | [`options`] | `WITH (…)` |
 //! | [`privileges`] | roles, and who may do what with a table |
+//! | [`comments`] | what COMMENT ON says of a table |
 
 pub mod access;
 pub mod audit;
+pub mod comments;
 pub mod dead_letters;
 pub mod events;
 pub mod external;

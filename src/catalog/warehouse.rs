@@ -15,6 +15,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 
+use super::comments::Comments;
 use super::dead_letters;
 use super::events::{Beside, EventsTable};
 use super::jobs::Jobs;
@@ -423,6 +424,7 @@ impl Warehouse {
         let mut metadata = new.metadata(table.name())?;
         if !is_dropped(now) {
             Grants::keep(&now.metadata.configuration, &mut metadata.configuration);
+            Comments::keep(&now.metadata.configuration, &mut metadata.configuration);
         }
         change.metadata = Some(metadata);
         change.removes = now.files.values().cloned().collect();

@@ -46,6 +46,7 @@ impl Session {
             SqlStatement::Vacuum(vacuum) => self.vacuum(vacuum).await,
             SqlStatement::Grant(grant) => self.grant(grant).await,
             SqlStatement::Revoke(revoke) => self.revoke(revoke).await,
+            comment @ SqlStatement::Comment { .. } => self.comment(comment).await,
             other => Err(Error::internal(format!("not a statement that creates or drops: {other}"))),
         }
     }

@@ -8,6 +8,7 @@
 //! | [`access`] | who may run what |
 //! | [`ddl`] | CREATE, DROP |
 //! | `grant` | GRANT, REVOKE |
+//! | `comment` | COMMENT ON |
 //! | [`alter`] | ALTER TABLE of options |
 //! | [`copy`] | COPY from and to a client; its options: `copy_options` |
 //! | `call` | CALL: which procedure, with which values |
@@ -32,6 +33,7 @@ pub mod alter;
 mod at_hand;
 mod blame;
 mod call;
+mod comment;
 mod completeness;
 pub mod copy;
 mod copy_options;

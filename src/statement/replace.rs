@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::run::Session;
+use crate::catalog::comments::Comments;
 use crate::catalog::options::keys;
 use crate::catalog::privileges::Grants;
 use crate::catalog::warehouse::Object;
@@ -90,6 +91,7 @@ impl Session {
             };
             let mut metadata = new.metadata(name)?;
             Grants::keep(&pinned.snapshot.metadata.configuration, &mut metadata.configuration);
+            Comments::keep(&pinned.snapshot.metadata.configuration, &mut metadata.configuration);
             next_edition(&mut metadata, &pinned);
             let mut commit = Change::new(CommitKind::Metadata, "REPLACE TABLE", &pinned.snapshot);
             let app = Rollup::fold_app_of(&metadata.id);

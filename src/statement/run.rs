@@ -558,6 +558,7 @@ pub(super) fn ddl_tag(statement: &EngineStatement) -> Option<&'static str> {
             SqlStatement::Vacuum(_) => Some("VACUUM"),
             SqlStatement::Grant(_) => Some("GRANT"),
             SqlStatement::Revoke(_) => Some("REVOKE"),
+            SqlStatement::Comment { .. } => Some("COMMENT"),
             _ => None,
         },
         _ => None,
