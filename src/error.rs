@@ -32,6 +32,8 @@ pub enum Kind {
     UndefinedColumn,
     /// No such function.
     UndefinedFunction,
+    /// No such type, role, schema or other thing with a name.
+    UndefinedObject,
     /// A table or view of that name is there already.
     DuplicateTable,
     /// The object exists and is of another type than the statement needs.
@@ -115,6 +117,7 @@ impl Kind {
             Kind::UndefinedTable => ("42P01", 404, false),
             Kind::UndefinedColumn => ("42703", 400, false),
             Kind::UndefinedFunction => ("42883", 400, false),
+            Kind::UndefinedObject => ("42704", 404, false),
             Kind::DuplicateTable => ("42P07", 409, false),
             Kind::WrongObjectType => ("42809", 400, false),
             Kind::DependentObjects => ("2BP01", 409, false),

@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::MemoryPool;
 
+use super::inventory::Holdings;
 use super::rate::{Rate, Rates};
 use super::workers::Workers;
 use crate::catalog::access::Access;
@@ -61,7 +62,8 @@ impl pg::Engine for Front {
     async fn connect(&self, client: &pg::Client) -> Result<Arc<dyn pg::Connection>> {
         let access = Access::new(&client.user, client.role, self.bounds.locations.clone());
         let ctx = self.engine.context_of(&access);
-        pg::register_pg_catalog(&ctx, CATALOG, client)?;
+        let holdings = Arc::new(Holdings(Arc::clone(self.engine.warehouse())));
+        pg::register_pg_catalog_of(&ctx, CATALOG, client, holdings)?;
         let session = Session::of(ctx, Arc::clone(self.engine.warehouse()), access);
         let session = session.beside(self.engine.workload()).watching();
         let session = match &self.workers {

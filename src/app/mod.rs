@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod front;
 mod ingest;
+mod inventory;
 mod kafka;
 mod limits;
 mod offsets;

@@ -70,7 +70,7 @@ pub fn denied(right: &str, name: &str) -> Error {
 
 /// The grants of a table or view, as this process has seen them last; a table of late rows without any of its own has those
 /// of its events.
-fn grants(warehouse: &Warehouse, name: &str) -> Option<Grants> {
+pub fn grants(warehouse: &Warehouse, name: &str) -> Option<Grants> {
     let snapshot = warehouse.opened(name)?;
     let configuration = &snapshot.metadata.configuration;
     match late::events_of(&snapshot) {

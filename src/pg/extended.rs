@@ -12,6 +12,7 @@ use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use tokio::sync::Mutex;
 
 use super::casts::casts;
+use super::catalog;
 use super::command::Command;
 use super::cursor::{Cursor, Scroll};
 use super::encode::{Formats, description};
@@ -174,16 +175,20 @@ impl Core {
                 Ok(Description { fields: self.columns_of(command), parameters: vec![] })
             }
             Statement::Engine { parsed, rewritten } => {
+                self.look(statement).await?;
                 let zone = self.client.settings.time_zone();
                 let hints: Vec<_> = types
                     .iter()
                     .map(|oid| Type::from_oid(*oid).filter(|t| *t != Type::UNKNOWN))
                     .map(|ty| params::natural(&ty?, zone.name()))
                     .collect();
-                self.connection.describe(parsed, &hints).await.map_err(|e| match rewritten {
-                    true => Failure::from(e).without_position(),
-                    false => Failure::from(e).offset_by(offset),
-                })
+                let described =
+                    self.connection.describe(parsed, &hints).await.map_err(|e| match rewritten {
+                        true => Failure::from(e).without_position(),
+                        false => Failure::from(e).offset_by(offset),
+                    })?;
+                let fields = described.fields.map(|f| if *rewritten { catalog::told(f) } else { f });
+                Ok(Description { fields, ..described })
             }
         }
     }

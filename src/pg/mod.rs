@@ -20,13 +20,15 @@
 //! - `answers` keeps what was answered while it stays true;
 //! - `params` reads parameters, `encode` writes rows, `types` maps types;
 //! - [`describe_plan`] helps an engine to say what a statement is;
-//! - [`catalog`] has `pg_catalog`, its functions, and the rewriting of what clients ask of it.
+//! - [`catalog`] has `pg_catalog`, its functions, and the rewriting of what clients ask of it; `activity` says what each
+//!   connection does.
 //!
 //! Rows go from the engine's stream into the connection's buffer and from there to the socket, which the stream waits
 //! for: a slow client slows its own query, and holds a batch and a buffer of it.
 
 pub mod catalog;
 
+mod activity;
 mod answers;
 mod by_name;
 mod cancel;
@@ -71,7 +73,8 @@ use crate::catalog::privileges::Role;
 use crate::error::Result;
 pub use crate::statement::{Description, Outcome, Stamp, describe_plan};
 
-pub use self::catalog::register_pg_catalog;
+pub use self::cancel::Sessions;
+pub use self::catalog::{Catalog, register_pg_catalog, register_pg_catalog_of};
 pub use self::scram::Verifier;
 pub use self::settings::{SERVER_VERSION, Settings};
 pub use self::tls::Tls;
@@ -108,6 +111,10 @@ pub struct Client {
     pub pid: i32,
     /// Where it comes from.
     pub address: SocketAddr,
+    /// The sessions of the process.
+    pub sessions: Sessions,
+    /// The session's `pg_catalog`, from when it is registered.
+    pub catalog: Catalog,
 }
 
 impl Client {
@@ -122,6 +129,8 @@ impl Client {
             options: Vec::new(),
             pid: 0,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            sessions: Sessions::default(),
+            catalog: Catalog::default(),
         }
     }
 }

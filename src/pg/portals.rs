@@ -22,6 +22,13 @@ pub(super) struct Portal {
     pub(super) life: Life,
 }
 
+impl Portal {
+    /// The statement's text, if it is the client's own.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.prepared.statement.as_ref()?.text()
+    }
+}
+
 pub(super) enum State {
     New,
     /// It has run, with this tag. What it gives no cursor gives, it has given.

@@ -14,6 +14,7 @@ use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStat
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::activity::Activity;
 use super::answers::{Answer, Answers, Key, Recording, Statements};
 use super::cancel::Ticket;
 use super::catalog;
@@ -52,6 +53,9 @@ pub(super) struct Core {
     pub(super) memory: Option<Arc<dyn MemoryPool>>,
     /// When the running series of extended messages is too old.
     pub(super) deadline: Option<Instant>,
+    activity: Arc<Activity>,
+    /// Something has failed since the client was last told that it is its turn.
+    failed: bool,
 }
 
 /// A statement that may be run: by the front end or by the engine.
@@ -83,7 +87,7 @@ impl Session {
         answers: Answers,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let Start { client, connection, ticket, memory } = start;
+        let Start { client, connection, ticket, activity, memory } = start;
         Session {
             reader,
             stopping,
@@ -99,6 +103,8 @@ impl Session {
                 portals: Portals::default(),
                 memory,
                 deadline: None,
+                activity,
+                failed: false,
             },
         }
     }
@@ -148,6 +154,7 @@ impl Session {
                     state::ADMIN_SHUTDOWN,
                     "terminating connection because the server is stopping",
                 ).into()),
+                () = self.ticket.terminated() => return Err(terminated().into()),
             };
             let message = message::decode(kind, body)?;
             match message {
@@ -162,6 +169,7 @@ impl Session {
                 }
                 _ if skipping => continue,
                 Frontend::Query(sql) => {
+                    self.core.activity.begins(Some(&sql));
                     if let Err(stop) = self.query(&sql).await {
                         self.core.fail(stop).await?;
                     }
@@ -177,6 +185,7 @@ impl Session {
                 }
                 extended => {
                     // The whole pipeline is a series, unless it is known to have one statement.
+                    self.core.note(&extended);
                     self.core.series.last = self.reader.has_frame() && self.reader.peek()[0] == b'S';
                     if let Err(stop) = self.extended(extended).await {
                         self.core.fail(stop).await?;
@@ -307,19 +316,41 @@ pub(super) async fn in_time<T>(
     tokio::select! {
         biased;
         () = ticket.cancelled() => Err(canceled("user request")),
+        () = ticket.terminated() => Err(terminated().into()),
         () = timeout => Err(canceled("statement timeout")),
         result = work => result,
     }
 }
 
+/// What a client is told whose session somebody else has ended.
+fn terminated() -> Failure {
+    Failure::fatal(state::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+}
+
 impl Core {
+    /// Tells others what this session does now.
+    fn note(&self, message: &Frontend) {
+        let text = match message {
+            Frontend::Parse { query, .. } => Some(query.as_str()),
+            Frontend::Execute(name, _) => self.portals.get(name).and_then(Portal::text),
+            _ => None,
+        };
+        self.activity.begins(text);
+    }
+
     /// Says that the next query may come.
     pub(super) fn ready(&mut self) {
+        let failed = std::mem::take(&mut self.failed);
+        if self.transaction == TransactionStatus::Idle {
+            self.client.sessions.ended(!failed);
+        }
+        self.activity.is_ready(self.transaction);
         self.writer.put(Backend::ReadyForQuery(ReadyForQuery::new(self.transaction)));
     }
 
     /// Tells of an error; gives it back when the connection ends with it.
     async fn fail(&mut self, stop: Stop) -> Result<(), Stop> {
+        self.failed = true;
         self.deadline = None;
         // Nothing fails in dropping what was not stored.
         let _ = self.end_series(false).await;
@@ -444,6 +475,18 @@ impl Core {
         self.writer.put(Backend::CommandComplete(CommandComplete::new(text)));
     }
 
+    /// Before a statement is planned that asks what there is: looks.
+    pub(super) fn look(&self, statement: &Statement) -> impl Future<Output = Result<(), Failure>> + use<> {
+        let rewritten = matches!(statement, Statement::Engine { rewritten: true, .. });
+        let catalog = rewritten.then(|| self.client.catalog.clone());
+        async move {
+            match catalog {
+                Some(catalog) => Ok(catalog.look().await?),
+                None => Ok(()),
+            }
+        }
+    }
+
     /// Runs a statement up to where it gives rows.
     pub(super) async fn execute(
         &mut self,
@@ -452,6 +495,7 @@ impl Core {
     ) -> Result<Outcome, Stop> {
         self.check_transaction(statement)?;
         self.enter_series(statement).await?;
+        self.look(statement).await?;
         match statement {
             Statement::Own(command) => Ok(self.control(command, parameters).await?),
             Statement::Engine { parsed, rewritten } => {

@@ -105,6 +105,43 @@ static TABLE: &[Setting] = &[
     free("xmloption", "content", Takes::Anything),
 ];
 
+/// What `pg_settings` says of a setting.
+pub(super) struct Shown {
+    pub(super) name: &'static str,
+    pub(super) setting: String,
+    /// The value of a server that nobody has configured.
+    pub(super) boot: String,
+    /// What `RESET` goes back to.
+    pub(super) reset: String,
+    pub(super) unit: Option<&'static str>,
+    pub(super) context: &'static str,
+    pub(super) vartype: &'static str,
+    /// Of a number.
+    pub(super) range: Option<(i64, i64)>,
+    /// Of a setting that takes one of these.
+    pub(super) words: Option<&'static [&'static str]>,
+}
+
+impl Setting {
+    /// What PostgreSQL calls the type of its values, their range, and the words that it takes.
+    fn kind(&self) -> (&'static str, Option<(i64, i64)>, Option<&'static [&'static str]>) {
+        match self.2 {
+            Takes::Bool => ("bool", None, None),
+            Takes::Integer(low, high) => ("integer", Some((low, high)), None),
+            Takes::Duration => ("integer", Some((0, i64::from(i32::MAX))), None),
+            Takes::OneOf(words) if words == ["on"] => ("bool", None, None),
+            Takes::OneOf(words) => ("enum", None, Some(words)),
+            Takes::Isolation => ("enum", None, Some(&ISOLATION)),
+            Takes::Nothing if matches!(self.1, "on" | "off") => ("bool", None, None),
+            Takes::Nothing if self.1.parse::<i64>().is_ok() => ("integer", None, None),
+            _ => ("string", None, None),
+        }
+    }
+}
+
+/// Levels of isolation by name.
+const ISOLATION: [&str; 4] = ["serializable", "repeatable read", "read committed", "read uncommitted"];
+
 /// The settings of one session. Shared with the functions and catalog tables of its session.
 #[derive(Debug)]
 pub struct Settings {
@@ -158,6 +195,33 @@ impl Settings {
     /// Every setting, by its name as PostgreSQL spells it.
     pub fn all(&self) -> Vec<(&'static str, String)> {
         TABLE.iter().map(|s| (s.0, self.get(s.0).unwrap_or_default())).collect()
+    }
+
+    /// What `pg_settings` says of each.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let values = self.values.read();
+        let shown = TABLE.iter().map(|setting| {
+            let key = setting.0.to_lowercase();
+            let of = |map: &Map| map.get(&key).cloned().unwrap_or_default();
+            // Durations are numbers of a unit there.
+            let number = |text: String| match setting.2 {
+                Takes::Duration => milliseconds(&text).map_or(text, |ms| ms.to_string()),
+                _ => text,
+            };
+            let (vartype, range, words) = setting.kind();
+            Shown {
+                name: setting.0,
+                setting: number(of(&values.now)),
+                boot: number(setting.1.to_owned()),
+                reset: number(of(&values.start)),
+                unit: matches!(setting.2, Takes::Duration).then_some("ms"),
+                context: if matches!(setting.2, Takes::Nothing) { "internal" } else { "user" },
+                vartype,
+                range,
+                words,
+            }
+        });
+        shown.collect()
     }
 
     /// The time zone of timestamps in text form.
@@ -318,8 +382,7 @@ fn check(setting: &Setting, value: &str) -> Result<String, Failure> {
             word.map(|w| (*w).to_owned()).ok_or_else(|| invalid().with_hint(hint()))
         }
         Takes::Isolation => {
-            let levels = ["serializable", "repeatable read", "read committed", "read uncommitted"];
-            let level = levels.into_iter().find(|l| l.eq_ignore_ascii_case(value));
+            let level = ISOLATION.into_iter().find(|l| l.eq_ignore_ascii_case(value));
             level.map(str::to_owned).ok_or_else(invalid)
         }
         // Of a name only letters and digits count; some drivers send quotes with it.

@@ -14,6 +14,7 @@ use pgwire::messages::startup::{
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::activity::Activity;
 use super::answers::Answers;
 use super::cancel::{Sessions, Ticket};
 use super::error::{Failure, Stop, state};
@@ -21,7 +22,7 @@ use super::message::Body;
 use super::session::Session;
 use super::settings::{Settings, unknown};
 use super::wire::{Reader, Writer, encrypt, halves};
-use super::{Client, Engine, Options, RequireTls};
+use super::{Catalog, Client, Engine, Options, RequireTls};
 use crate::catalog::privileges::Role;
 
 /// A client must have said who it is by then.
@@ -87,6 +88,7 @@ pub(super) struct Start {
     pub(super) ticket: Ticket,
     /// For what the session keeps of results.
     pub(super) memory: Option<Arc<dyn MemoryPool>>,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// Answers the first messages; none when there is nothing more to do.
@@ -267,6 +269,8 @@ async fn open(
         options,
         pid: ticket.pid,
         address,
+        sessions: door.sessions.clone(),
+        catalog: Catalog::default(),
     };
     let connection = door.engine.connect(&client).await?;
     for (name, value) in client.settings.all() {
@@ -279,7 +283,8 @@ async fn open(
         writer.put(Backend::ParameterStatus(ParameterStatus::new(name.to_owned(), value)));
     }
     writer.put(Backend::BackendKeyData(BackendKeyData::new(ticket.pid, SecretKey::I32(ticket.secret))));
-    Ok(Start { client, connection, ticket, memory: door.engine.memory() })
+    let activity = ticket.belongs_to(&client);
+    Ok(Start { client, connection, ticket, activity, memory: door.engine.memory() })
 }
 
 /// Settings in the form `-c name=value` or `--name=value`; a backslash takes the next character as it is.

@@ -107,8 +107,12 @@ impl Session {
             SYSTEM if privilege == Privilege::Select && name != "dead_letters" => Ok(()),
             // Bad input is that of any table.
             SYSTEM if privilege == Privilege::Select && self.access.role() == Role::Writer => Ok(()),
-            "pg_catalog" | "information_schema" if privilege == Privilege::Select => Ok(()),
-            SYSTEM | "pg_catalog" | "information_schema" => {
+            "pg_catalog" | "information_schema" | "pg_information_schema"
+                if privilege == Privilege::Select =>
+            {
+                Ok(())
+            }
+            SYSTEM | "pg_catalog" | "information_schema" | "pg_information_schema" => {
                 Err(denied(privilege.name(), &format!("{}.{name}", table.schema)))
             }
             schema => Err(Error::undefined_table(format!("there is no schema '{schema}'"))),

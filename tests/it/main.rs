@@ -8,6 +8,7 @@ mod answers;
 mod audit;
 mod bi;
 mod building;
+mod catalog;
 mod clients;
 mod copy;
 mod corruption;

@@ -1,109 +1,154 @@
-//! `pg_catalog`: what psql, drivers and BI tools read to find out what there is.
+//! `pg_catalog` and `information_schema`: what psql, drivers and BI tools read to find out what there is.
 //!
-//! Tables of what PostgreSQL itself has (types, casts, operators, built-in functions) come ready from
-//! datafusion-pg-catalog. Those that say what is *here* are made from the session's catalog each time they are read:
-//! `relations` looks at it, `tables` makes the rows, `functions` has the functions of those queries. `compat` rewrites
-//! the few things in them that the engine cannot plan.
-//!
-//! A relation is a table (`r`), a view (`v`) or a materialized view (`m`). A provider says which by
-//! [`TableProvider::table_type`], and a materialized view is one whose
-//! [`get_table_definition`](datafusion::catalog::TableProvider::get_table_definition) begins with
-//! `CREATE MATERIALIZED VIEW`.
+//! `system` knows the relations that every PostgreSQL has. Rows of what PostgreSQL itself has (types, casts, operators,
+//! built-in functions) come ready from datafusion-pg-catalog (`fixed`). Those that say what is *here* are made each time
+//! that they are read (`live`), from what the engine tells of itself ([`Inventory`]); all others are empty. `relations`
+//! keeps what was seen when a statement began, `roles` knows who may do what, `functions` has the functions of such
+//! statements, `compat` rewrites what the engine cannot plan, and `correlated` runs subqueries that it cannot join.
 
 mod compat;
+mod correlated;
+mod fixed;
+mod format_type;
 mod functions;
+mod inventory;
+mod live;
+mod names;
 mod relations;
-mod tables;
+mod roles;
+mod rows;
+mod system;
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProviderList, SchemaProvider, TableProvider,
-};
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableFunctionImpl, TableProvider};
 use datafusion::common::DataFusionError;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::SessionContext;
-use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
+use datafusion_pg_catalog::pg_catalog::oid_field;
 use datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
-use datafusion_pg_catalog::pg_catalog::{PG_CATALOG_TABLES, PgCatalogSchemaProvider, PgCatalogStaticTables};
 
 pub(super) use self::compat::rewrite;
+pub use self::inventory::{Inventory, Rights, SchemaContent, TableContent, TableKind};
 
+use self::correlated::RunCorrelated;
+use self::fixed::{conformed, static_tables};
+use self::inventory::Provided;
 use self::relations::Relations;
-use self::tables::LIVE;
 use super::Client;
 use crate::error::{Error, Result};
 
 /// The schema that everybody sees without naming it.
 pub(super) const PG_CATALOG: &str = "pg_catalog";
+/// The schema of the SQL standard.
+const INFORMATION_SCHEMA: &str = "information_schema";
+/// What it is called inside: the engine has an `information_schema` of its own, which its SHOW statements read.
+const INFORMATION_SCHEMA_INSIDE: &str = "pg_information_schema";
+
+/// So old may be what was seen by a statement that did not look itself.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// What a client is told of the columns of a statement about the catalog: lists of numbers there are those of objects, of
+/// which the engine's aggregates lose track.
+pub(super) fn told(fields: SchemaRef) -> SchemaRef {
+    let of_objects = |field: &Arc<Field>| match field.data_type() {
+        DataType::List(item) if *item.data_type() == DataType::Int32 => {
+            let item = oid_field::oid_field(item.name(), oid_field::kind::OID, item.is_nullable());
+            Arc::new(field.as_ref().clone().with_data_type(DataType::List(Arc::new(item))))
+        }
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new_with_metadata(
+        fields.fields().iter().map(of_objects).collect::<Fields>(),
+        fields.metadata().clone(),
+    ))
+}
+
+/// The `pg_catalog` of a session, once it is registered.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog(Arc<OnceLock<Arc<Relations>>>);
+
+impl Catalog {
+    /// Looks at what there is, for the statement that comes.
+    pub(super) async fn look(&self) -> Result<()> {
+        if let Some(relations) = self.0.get() {
+            relations.look().await?;
+        }
+        Ok(())
+    }
+}
 
 /// Adds `pg_catalog` and its functions to the session of a client, over the tables of the catalog `catalog_name`.
 ///
 /// The session's *list* of catalogs must be its own, as the catalog is replaced by one that has `pg_catalog` beside
 /// its schemas; the catalog underneath may be shared. Call it once, after the session's functions are registered.
 pub fn register_pg_catalog(ctx: &SessionContext, catalog_name: &str, client: &Client) -> Result<()> {
-    let inner = ctx
-        .catalog(catalog_name)
-        .ok_or_else(|| Error::internal(format!("no catalog {catalog_name} to describe in pg_catalog")))?;
-    let relations = Arc::new(Relations::new(catalog_name, Arc::clone(&inner), client.clone()));
-    let listed = functions::Listed::new(ctx, &static_tables()?.pg_proc)?;
-    let schema = PgCatalog {
-        fixed: fixed_tables()?,
-        pg_proc: Arc::clone(&listed.pg_proc),
-        relations: Arc::clone(&relations),
-    };
-    ctx.register_catalog(catalog_name, Arc::new(WithPgCatalog { inner, schema: Arc::new(schema) }));
-    functions::register(ctx, &relations, listed, client);
-    ctx.register_udtf("pg_get_keywords", static_tables()?.pg_get_keywords.clone());
+    let inner = catalog(ctx, catalog_name)?;
+    register_pg_catalog_of(ctx, catalog_name, client, Arc::new(Provided(inner)))
+}
 
-    // Casts to regclass, regtype and the like.
+/// The same for an engine that knows more of its tables than their columns.
+pub fn register_pg_catalog_of(
+    ctx: &SessionContext,
+    catalog_name: &str,
+    client: &Client,
+    inventory: Arc<dyn Inventory>,
+) -> Result<()> {
+    let inner = catalog(ctx, catalog_name)?;
+    let relations = Arc::new(Relations::new(catalog_name, inventory, client));
+    let _ = client.catalog.0.set(Arc::clone(&relations));
+    let listed = functions::Listed::of(ctx)?;
+    let schema = |name| {
+        Arc::new(SystemSchema {
+            name,
+            pg_proc: Arc::clone(&listed.pg_proc),
+            relations: Arc::clone(&relations),
+        })
+    };
+    let (pg_catalog, information) = (schema(PG_CATALOG), schema(INFORMATION_SCHEMA));
+    ctx.register_catalog(catalog_name, Arc::new(WithSystem { inner, pg_catalog, information }));
+    functions::register(ctx, &relations, &listed, client);
+    ctx.register_udtf("pg_get_keywords", static_tables()?.pg_get_keywords.clone());
+    ctx.register_udtf("pg_show_all_settings", Arc::new(AllSettings(Arc::clone(&relations))));
+
+    // Casts to regclass, regtype and the like; subqueries that the engine has no join for.
     let state = ctx.state_ref();
-    let planner = Arc::new(PgOidTypePlanner);
-    let changed =
-        SessionStateBuilder::new_from_existing(state.read().clone()).with_type_planner(planner).build();
+    let correlated = Arc::new(RunCorrelated::new(Arc::downgrade(&state)));
+    let mut analyzer = vec![correlated as Arc<_>];
+    analyzer.extend(state.read().analyzer().rules.iter().cloned());
+    let changed = SessionStateBuilder::new_from_existing(state.read().clone())
+        .with_type_planner(Arc::new(PgOidTypePlanner))
+        .with_analyzer_rules(analyzer)
+        .build();
     *state.write() = changed;
     CoerceIntArgsToBigInt::widen(ctx);
     Ok(())
 }
 
-/// What PostgreSQL itself has, decoded once for the process.
-fn static_tables() -> Result<Arc<PgCatalogStaticTables>> {
-    static TABLES: OnceLock<Arc<PgCatalogStaticTables>> = OnceLock::new();
-    if let Some(tables) = TABLES.get() {
-        return Ok(Arc::clone(tables));
-    }
-    let tables = Arc::new(PgCatalogStaticTables::try_new()?);
-    Ok(Arc::clone(TABLES.get_or_init(|| tables)))
+fn catalog(ctx: &SessionContext, name: &str) -> Result<Arc<dyn CatalogProvider>> {
+    let none = || Error::internal(format!("no catalog {name} to describe in pg_catalog"));
+    ctx.catalog(name).ok_or_else(none)
 }
 
-type Fixed = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
-
-/// The tables that say nothing of what is here.
-fn fixed_tables() -> Result<Arc<Fixed>> {
-    static FIXED: OnceLock<Arc<Fixed>> = OnceLock::new();
-    if let Some(fixed) = FIXED.get() {
-        return Ok(Arc::clone(fixed));
-    }
-    let nothing: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
-    let fixed = Fixed::try_new(nothing, static_tables()?, EmptyContextProvider)?;
-    Ok(Arc::clone(FIXED.get_or_init(|| Arc::new(fixed))))
-}
-
-/// A catalog with `pg_catalog` beside its own schemas.
+/// A catalog with PostgreSQL's schemas beside its own.
 #[derive(Debug)]
-struct WithPgCatalog {
+struct WithSystem {
     inner: Arc<dyn CatalogProvider>,
-    schema: Arc<PgCatalog>,
+    pg_catalog: Arc<SystemSchema>,
+    information: Arc<SystemSchema>,
 }
 
-impl CatalogProvider for WithPgCatalog {
+impl CatalogProvider for WithSystem {
     fn schema_names(&self) -> Vec<String> {
         let mut names = self.inner.schema_names();
         names.push(PG_CATALOG.to_owned());
@@ -112,7 +157,8 @@ impl CatalogProvider for WithPgCatalog {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match name {
-            PG_CATALOG => Some(Arc::clone(&self.schema) as _),
+            PG_CATALOG => Some(Arc::clone(&self.pg_catalog) as _),
+            INFORMATION_SCHEMA_INSIDE => Some(Arc::clone(&self.information) as _),
             name => self.inner.schema(name),
         }
     }
@@ -138,40 +184,56 @@ impl CatalogProvider for WithPgCatalog {
 
 fn refuse_own(name: &str) -> Result<(), DataFusionError> {
     match name {
-        PG_CATALOG => Err(Error::not_supported("the schema pg_catalog cannot be changed").into()),
+        PG_CATALOG | INFORMATION_SCHEMA_INSIDE => {
+            Err(Error::not_supported(format!("the schema {name} cannot be changed")).into())
+        }
         _ => Ok(()),
     }
 }
 
-/// The schema `pg_catalog` of a session.
+/// A schema that every PostgreSQL has.
 #[derive(Debug)]
-struct PgCatalog {
-    fixed: Arc<Fixed>,
+struct SystemSchema {
+    name: &'static str,
     /// `pg_proc` with the session's functions.
     pg_proc: Arc<dyn TableProvider>,
     relations: Arc<Relations>,
 }
 
 #[async_trait]
-impl SchemaProvider for PgCatalog {
+impl SchemaProvider for SystemSchema {
     fn table_names(&self) -> Vec<String> {
-        let live = LIVE.iter().map(|t| t.0).filter(|name| !PG_CATALOG_TABLES.contains(name));
-        PG_CATALOG_TABLES.iter().copied().chain(live).map(str::to_owned).collect()
+        system::names_in(self.name).map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> datafusion::error::Result<Option<Arc<dyn TableProvider>>> {
-        if name == "pg_proc" {
+        let Some(relation) = system::relation(self.name, name) else { return Ok(None) };
+        if (self.name, name) == (PG_CATALOG, "pg_proc") {
             return Ok(Some(Arc::clone(&self.pg_proc)));
         }
-        let Some((_, make)) = LIVE.iter().find(|t| t.0 == name) else { return self.fixed.table(name).await };
-        let schema = make(&self.relations.nothing())?.schema();
-        let live = Live { schema: Arc::clone(&schema), relations: Arc::clone(&self.relations), make: *make };
-        Ok(Some(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(live)])?)))
+        if let Some(make) = live::find(self.name, name) {
+            return Ok(Some(live_table(&relation.arrow, make, &self.relations)?));
+        }
+        if self.name == PG_CATALOG
+            && let Some(table) = fixed::table(relation)?
+        {
+            return Ok(Some(table));
+        }
+        Ok(Some(Arc::new(EmptyTable::new(Arc::clone(&relation.arrow)))))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        PG_CATALOG_TABLES.contains(&name) || LIVE.iter().any(|t| t.0 == name)
+        system::relation(self.name, name).is_some()
     }
+}
+
+fn live_table(
+    schema: &SchemaRef,
+    make: live::Make,
+    relations: &Arc<Relations>,
+) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+    let live = Live { schema: Arc::clone(schema), relations: Arc::clone(relations), make };
+    Ok(Arc::new(StreamingTable::try_new(Arc::clone(schema), vec![Arc::new(live)])?))
 }
 
 /// A table that is made when it is read.
@@ -179,7 +241,7 @@ impl SchemaProvider for PgCatalog {
 struct Live {
     schema: SchemaRef,
     relations: Arc<Relations>,
-    make: tables::Make,
+    make: live::Make,
 }
 
 impl PartitionStream for Live {
@@ -189,7 +251,27 @@ impl PartitionStream for Live {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (relations, make) = (Arc::clone(&self.relations), self.make);
-        let batch = async move { make(&*relations.look().await?) };
+        let batch = async move {
+            // A statement that came through `rewrite` has looked, and all of it sees the same.
+            match relations.last_since(Instant::now().checked_sub(FRESH)) {
+                Some(seen) => make(&seen),
+                None => make(&*relations.look().await?),
+            }
+        };
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::once(batch)))
+    }
+}
+
+/// The function `pg_show_all_settings`.
+#[derive(Debug)]
+struct AllSettings(Arc<Relations>);
+
+impl TableFunctionImpl for AllSettings {
+    fn call(&self, _: &[Expr]) -> datafusion::error::Result<Arc<dyn TableProvider>> {
+        let (name, schema) = ("pg_settings", PG_CATALOG);
+        match (system::relation(schema, name), live::find(schema, name)) {
+            (Some(relation), Some(make)) => live_table(&relation.arrow, make, &self.0),
+            _ => Err(Error::internal("no pg_settings").into()),
+        }
     }
 }

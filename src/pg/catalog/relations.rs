@@ -1,32 +1,36 @@
 //! What there is in the session's catalog: schemas, tables, views, columns.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::catalog::{CatalogProvider, TableProvider};
+use datafusion::arrow::datatypes::Field;
 use datafusion::common::DataFusionError;
-use datafusion::logical_expr::TableType;
-use datafusion_pg_catalog::pg_catalog::PG_CATALOG_TABLES;
 use parking_lot::RwLock;
+use pgwire::api::Type;
 
-use super::PG_CATALOG;
-use crate::pg::Client;
+use super::inventory::{Inventory, Rights, TableContent, TableKind};
+use super::roles::Roles;
+use super::system::{self, SystemRelation};
+use super::{Catalog, INFORMATION_SCHEMA, PG_CATALOG};
+use crate::pg::{Client, types};
 
 /// Numbers below this are PostgreSQL's own.
 const FIRST_OWN: i32 = 16_384;
 /// The owner of everything.
 pub(super) const OWNER: i32 = 10;
+/// The number of the schema `information_schema`, as a new PostgreSQL 15 has it.
+const INFORMATION_SCHEMA_OID: i32 = 13_207;
 
 /// The catalog of a session.
 #[derive(Debug)]
 pub(super) struct Relations {
-    catalog: Arc<dyn CatalogProvider>,
+    inventory: Arc<dyn Inventory>,
     database: String,
     client: Client,
-    /// What was there when it was last looked at, for functions that take the number of something just read.
-    last: RwLock<Arc<Seen>>,
+    /// What was there when it was last looked at.
+    last: RwLock<(Instant, Arc<Seen>)>,
 }
 
 /// What there was at one moment.
@@ -34,14 +38,14 @@ pub(super) struct Relations {
 pub(super) struct Seen {
     pub(super) database: String,
     pub(super) client: Client,
+    pub(super) roles: Roles,
     pub(super) schemas: Vec<Namespace>,
-    pub(super) relations: Vec<Relation>,
-}
-
-impl Seen {
-    fn nothing(database: &str, client: &Client) -> Self {
-        Seen { database: database.to_owned(), client: client.clone(), schemas: vec![], relations: vec![] }
-    }
+    /// PostgreSQL's own first.
+    pub(super) relations: Vec<Arc<Relation>>,
+    by_oid: HashMap<i32, usize>,
+    by_name: HashMap<(String, String), usize>,
+    /// Those that a bare name does not find.
+    hidden: HashSet<i32>,
 }
 
 /// A schema.
@@ -51,120 +55,237 @@ pub(super) struct Namespace {
     pub(super) name: String,
 }
 
-/// A table or view.
+/// A table, a view, an index.
 #[derive(Debug)]
 pub(super) struct Relation {
     pub(super) oid: i32,
     pub(super) schema: String,
     pub(super) schema_oid: i32,
     pub(super) name: String,
-    /// `r`, `v` or `m`
+    /// As `relkind` has it.
     pub(super) kind: &'static str,
-    pub(super) columns: SchemaRef,
+    pub(super) columns: Vec<Attribute>,
     /// The query of a view.
     pub(super) definition: Option<String>,
+    pub(super) rows: Option<u64>,
+    pub(super) bytes: u64,
+    pub(super) comment: Option<String>,
+    pub(super) column_comments: BTreeMap<String, String>,
+    /// None of PostgreSQL's own, which everybody may read.
+    pub(super) rights: Option<Rights>,
+    /// PostgreSQL's own.
+    pub(super) system: Option<&'static SystemRelation>,
+}
+
+/// A column.
+#[derive(Debug)]
+pub(super) struct Attribute {
+    pub(super) name: String,
+    pub(super) ty: Type,
+    pub(super) modifier: i32,
+    pub(super) not_null: bool,
+}
+
+impl Attribute {
+    fn of(field: &Field, of_table: bool) -> Self {
+        Attribute {
+            name: field.name().clone(),
+            ty: types::of_field(field),
+            modifier: types::modifier(field.data_type()),
+            not_null: of_table && !field.is_nullable(),
+        }
+    }
+}
+
+impl Relation {
+    /// Whether it is one of ours.
+    pub(super) fn is_own(&self) -> bool {
+        self.system.is_none()
+    }
+
+    fn of(schema: &str, schema_oid: i32, content: TableContent, oid: i32) -> Self {
+        let TableContent { name, kind, columns, definition, rows, bytes, comment, column_comments, rights } =
+            content;
+        // Nobody declares a view's columns NOT NULL.
+        let is_table = matches!(kind, TableKind::Table | TableKind::Foreign);
+        Relation {
+            oid,
+            schema: schema.to_owned(),
+            schema_oid,
+            name,
+            kind: match kind {
+                TableKind::Table => "r",
+                TableKind::View => "v",
+                TableKind::MaterializedView => "m",
+                TableKind::Foreign => "f",
+            },
+            columns: columns.fields().iter().map(|f| Attribute::of(f, is_table)).collect(),
+            definition,
+            rows,
+            bytes,
+            comment,
+            column_comments,
+            rights: Some(rights),
+            system: None,
+        }
+    }
+
+    fn of_system(relation: &'static SystemRelation) -> Self {
+        let columns = relation.columns.iter().map(|c| Attribute {
+            name: c.name.to_owned(),
+            ty: c.ty.clone(),
+            modifier: -1,
+            not_null: c.not_null,
+        });
+        Relation {
+            oid: relation.oid,
+            schema: relation.schema.to_owned(),
+            schema_oid: if relation.schema == PG_CATALOG { 11 } else { INFORMATION_SCHEMA_OID },
+            name: relation.name.to_owned(),
+            kind: relation.kind,
+            columns: columns.collect(),
+            definition: None,
+            rows: None,
+            bytes: 0,
+            comment: None,
+            column_comments: BTreeMap::new(),
+            rights: None,
+            system: Some(relation),
+        }
+    }
+}
+
+/// PostgreSQL's own.
+fn system_relations() -> &'static [Arc<Relation>] {
+    static RELATIONS: OnceLock<Vec<Arc<Relation>>> = OnceLock::new();
+    RELATIONS.get_or_init(|| system::relations().iter().map(|r| Arc::new(Relation::of_system(r))).collect())
+}
+
+impl Seen {
+    fn of(database: &str, client: &Client, schemas: Vec<Namespace>, own: Vec<Relation>) -> Self {
+        let path = client.settings.search_path();
+        let mut relations: Vec<Arc<Relation>> = system_relations().to_vec();
+        relations.extend(own.into_iter().map(Arc::new));
+        let by_oid = relations.iter().enumerate().map(|(at, r)| (r.oid, at)).collect();
+        let by_name =
+            relations.iter().enumerate().map(|(at, r)| ((r.schema.clone(), r.name.clone()), at)).collect();
+        let mut seen = Seen {
+            database: database.to_owned(),
+            client: client.clone(),
+            roles: Roles::of(client),
+            schemas,
+            relations,
+            by_oid,
+            by_name,
+            hidden: HashSet::new(),
+        };
+        let first = |r: &Relation| {
+            r.schema == PG_CATALOG || seen.named(&r.name, &path).is_some_and(|found| found.oid == r.oid)
+        };
+        seen.hidden = seen.relations.iter().filter(|r| !first(r)).map(|r| r.oid).collect();
+        seen
+    }
+
+    /// The relation of this number.
+    pub(super) fn relation(&self, oid: i32) -> Option<&Arc<Relation>> {
+        self.relations.get(*self.by_oid.get(&oid)?)
+    }
+
+    /// The relation that a name in SQL finds.
+    pub(super) fn find(&self, parts: &[String]) -> Option<&Arc<Relation>> {
+        match parts {
+            [name] => self.named(name, &self.client.settings.search_path()),
+            [schema, name] => self.in_schema(schema, name),
+            [database, schema, name] if *database == self.database => self.in_schema(schema, name),
+            _ => None,
+        }
+    }
+
+    fn in_schema(&self, schema: &str, name: &str) -> Option<&Arc<Relation>> {
+        self.relations.get(*self.by_name.get(&(schema.to_owned(), name.to_owned()))?)
+    }
+
+    fn named(&self, name: &str, path: &[String]) -> Option<&Arc<Relation>> {
+        let path = std::iter::once(PG_CATALOG).chain(path.iter().map(String::as_str));
+        path.into_iter().find_map(|schema| self.in_schema(schema, name))
+    }
+
     /// Whether its bare name finds it.
-    pub(super) visible: bool,
+    pub(super) fn is_visible(&self, relation: &Relation) -> bool {
+        !self.hidden.contains(&relation.oid)
+    }
+
+    /// The schema of this number.
+    pub(super) fn schema(&self, oid: i32) -> Option<&Namespace> {
+        self.schemas.iter().find(|s| s.oid == oid)
+    }
+
+    /// The relations of these kinds.
+    pub(super) fn of_kinds(&self, kinds: &[&str]) -> Vec<&Arc<Relation>> {
+        self.relations.iter().filter(|r| kinds.contains(&r.kind)).collect()
+    }
+
+    /// The number of the database.
+    pub(super) fn database_oid(&self) -> i32 {
+        Numbers::default().of("", &self.database)
+    }
 }
 
 impl Relations {
-    pub(super) fn new(database: &str, catalog: Arc<dyn CatalogProvider>, client: Client) -> Self {
-        let nothing = Seen::nothing(database, &client);
-        Relations { catalog, database: database.to_owned(), client, last: RwLock::new(Arc::new(nothing)) }
+    pub(super) fn new(database: &str, inventory: Arc<dyn Inventory>, client: &Client) -> Self {
+        // The client has its relations, and not the other way round as well.
+        let client = Client { catalog: Catalog::default(), ..client.clone() };
+        let nothing = Seen {
+            database: database.to_owned(),
+            roles: Roles(vec![]),
+            client: client.clone(),
+            schemas: vec![],
+            relations: vec![],
+            by_oid: HashMap::new(),
+            by_name: HashMap::new(),
+            hidden: HashSet::new(),
+        };
+        let last = RwLock::new((Instant::now(), Arc::new(nothing)));
+        Relations { inventory, database: database.to_owned(), client, last }
     }
 
-    /// An empty catalog, to know the columns of tables about it.
-    pub(super) fn nothing(&self) -> Seen {
-        Seen::nothing(&self.database, &self.client)
+    /// The name of the database.
+    pub(super) fn database(&self) -> &str {
+        &self.database
     }
 
     /// What there was when [`Relations::look`] was last called.
     pub(super) fn last(&self) -> Arc<Seen> {
-        Arc::clone(&self.last.read())
+        Arc::clone(&self.last.read().1)
+    }
+
+    /// The same if that was after `since`.
+    pub(super) fn last_since(&self, since: Option<Instant>) -> Option<Arc<Seen>> {
+        let last = self.last.read();
+        (!last.1.relations.is_empty() && since.is_some_and(|since| last.0 >= since))
+            .then(|| Arc::clone(&last.1))
     }
 
     /// What there is now.
     pub(super) async fn look(&self) -> Result<Arc<Seen>, DataFusionError> {
         let mut numbers = Numbers::default();
-        let mut names = self.catalog.schema_names();
-        names.retain(|n| n != PG_CATALOG && n != "information_schema");
-        names.sort();
         let mut schemas = vec![
             Namespace { oid: 11, name: PG_CATALOG.to_owned() },
-            Namespace { oid: numbers.of("information_schema", ""), name: "information_schema".to_owned() },
+            Namespace { oid: INFORMATION_SCHEMA_OID, name: INFORMATION_SCHEMA.to_owned() },
         ];
-        let path = self.client.settings.search_path();
-        let mut taken: HashSet<String> = PG_CATALOG_TABLES.iter().map(|t| (*t).to_owned()).collect();
-        // In the order of the search path, so that of two tables with one name the first is the visible one.
-        names.sort_by_key(|n| path.iter().position(|p| p == n).unwrap_or(usize::MAX));
-        let mut relations = Vec::new();
-        for name in names {
+        let mut relations = vec![];
+        for content in self.inventory.schemas().await? {
+            let name = content.name;
             let oid = if name == "public" { 2200 } else { numbers.of(&name, "") };
-            let Some(schema) = self.catalog.schema(&name) else { continue };
-            let mut tables = schema.table_names();
-            tables.sort();
-            for table in tables {
-                // One table that cannot be opened must not hide the others.
-                let provider = match schema.table(&table).await {
-                    Ok(Some(provider)) => Some(provider),
-                    Ok(None) => continue,
-                    Err(e) => {
-                        tracing::warn!("{name}.{table} cannot be described: {e}");
-                        None
-                    }
-                };
-                let (kind, columns, definition) = describe(provider.as_deref());
-                let visible = path.contains(&name) && taken.insert(table.clone());
-                relations.push(Relation {
-                    oid: numbers.of(&name, &table),
-                    schema: name.clone(),
-                    schema_oid: oid,
-                    name: table,
-                    kind,
-                    columns,
-                    definition,
-                    visible,
-                });
+            for table in content.tables {
+                let number = numbers.of(&name, &table.name);
+                relations.push(Relation::of(&name, oid, table, number));
             }
             schemas.push(Namespace { oid, name });
         }
-        let seen = Arc::new(Seen { schemas, relations, ..self.nothing() });
-        *self.last.write() = Arc::clone(&seen);
+        let seen = Arc::new(Seen::of(&self.database, &self.client, schemas, relations));
+        *self.last.write() = (Instant::now(), Arc::clone(&seen));
         Ok(seen)
-    }
-}
-
-/// Kind, columns and query of a table.
-fn describe(provider: Option<&dyn TableProvider>) -> (&'static str, SchemaRef, Option<String>) {
-    let Some(provider) = provider else { return ("r", Arc::new(Schema::empty()), None) };
-    let definition = provider.get_table_definition();
-    let words = definition.map(|d| d.split_whitespace().take(5).map(str::to_uppercase).collect::<Vec<_>>());
-    let materialized = words.is_some_and(|words| {
-        let words: Vec<_> =
-            words.iter().map(String::as_str).filter(|w| !matches!(*w, "OR" | "REPLACE")).collect();
-        words.starts_with(&["CREATE", "MATERIALIZED", "VIEW"])
-    });
-    let kind = match provider.table_type() {
-        _ if materialized => "m",
-        TableType::View => "v",
-        TableType::Base | TableType::Temporary => "r",
-    };
-    let query = definition.filter(|_| kind != "r").map(query_of);
-    (kind, provider.schema(), query)
-}
-
-/// The query of `CREATE VIEW … AS query`.
-fn query_of(definition: &str) -> String {
-    let create = definition.trim_start().get(..6).is_some_and(|w| w.eq_ignore_ascii_case("create"));
-    // The first AS between words, which a quoted name cannot be.
-    let mut at = 0;
-    let split = definition.split_inclusive(char::is_whitespace).find_map(|word| {
-        at += word.len();
-        word.trim().eq_ignore_ascii_case("as").then_some(at)
-    });
-    match split {
-        Some(at) if create => definition[at..].trim().to_owned(),
-        _ => definition.trim().to_owned(),
     }
 }
 
@@ -206,17 +327,6 @@ impl Hasher for Fnv {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_query_of_a_view() {
-        for (definition, query) in [
-            ("CREATE VIEW v AS SELECT a AS b FROM t", "SELECT a AS b FROM t"),
-            ("create materialized view if not exists m with (x = 'y')\nas\nselect 1", "select 1"),
-            ("SELECT a AS b FROM t", "SELECT a AS b FROM t"),
-        ] {
-            assert_eq!(query_of(definition), query);
-        }
-    }
 
     #[test]
     fn numbers_do_not_depend_on_what_else_is_there() {

@@ -1,0 +1,100 @@
+//! What PostgreSQL itself has, decoded once for the process and brought to the columns of the version that we speak as.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use datafusion::arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder, new_null_array};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{CatalogProviderList, MemTable, MemoryCatalogProviderList, TableProvider};
+use datafusion::common::Result as EngineResult;
+use datafusion::scalar::ScalarValue;
+use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::pg_catalog::{
+    ArrowTable, PgCatalogSchemaProvider, PgCatalogStaticTables, PgCatalogTable,
+};
+use parking_lot::Mutex;
+
+use super::system::SystemRelation;
+use crate::error::Result;
+
+/// The tables as they come.
+pub(super) fn static_tables() -> Result<Arc<PgCatalogStaticTables>> {
+    static TABLES: OnceLock<Arc<PgCatalogStaticTables>> = OnceLock::new();
+    if let Some(tables) = TABLES.get() {
+        return Ok(Arc::clone(tables));
+    }
+    let tables = Arc::new(PgCatalogStaticTables::try_new()?);
+    Ok(Arc::clone(TABLES.get_or_init(|| tables)))
+}
+
+/// A table by name; none where there is nothing in it.
+pub(super) fn table(relation: &'static SystemRelation) -> Result<Option<Arc<dyn TableProvider>>> {
+    static KNOWN: OnceLock<Mutex<HashMap<&'static str, Option<Arc<dyn TableProvider>>>>> = OnceLock::new();
+    let known = KNOWN.get_or_init(Mutex::default);
+    if let Some(table) = known.lock().get(relation.name) {
+        return Ok(table.clone());
+    }
+    let table = read(relation)?;
+    Ok(known.lock().entry(relation.name).or_insert(table).clone())
+}
+
+fn read(relation: &'static SystemRelation) -> Result<Option<Arc<dyn TableProvider>>> {
+    // Nobody has installed any here.
+    if relation.name == "pg_extension" {
+        return Ok(None);
+    }
+    let nothing: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
+    let provider = PgCatalogSchemaProvider::try_new(nothing, static_tables()?, EmptyContextProvider)?;
+    let Some(PgCatalogTable::Static(table)) = provider.build_table_by_name(relation.name)? else {
+        return Ok(None);
+    };
+    let batches = conformed(&table, &relation.arrow)?;
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(MemTable::try_new(Arc::clone(&relation.arrow), vec![batches])?)))
+}
+
+/// The rows of a table with these columns. They come from a newer version: a column that it has no more is what an object
+/// has there of which nothing is said.
+pub(super) fn conformed(table: &ArrowTable, schema: &SchemaRef) -> EngineResult<Vec<RecordBatch>> {
+    let batches = table.data().iter().map(|batch| {
+        let columns = schema.fields().iter().map(|field| {
+            let known = batch.column_by_name(field.name()).and_then(|c| converted(c, field.data_type()));
+            match known.filter(|c| field.is_nullable() || c.null_count() == 0) {
+                Some(column) => Ok(column),
+                None if field.is_nullable() => Ok(new_null_array(field.data_type(), batch.num_rows())),
+                None => ScalarValue::new_default(field.data_type())?.to_array_of_size(batch.num_rows()),
+            }
+        });
+        let columns = columns.collect::<EngineResult<Vec<ArrayRef>>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+    });
+    batches.collect()
+}
+
+/// A column as the type that it is declared with; arrays may come as text.
+fn converted(column: &ArrayRef, to: &DataType) -> Option<ArrayRef> {
+    let (DataType::List(_), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) =
+        (to, column.data_type())
+    else {
+        return cast(column, to).ok();
+    };
+    let texts = cast(column, &DataType::Utf8).ok()?;
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for text in texts.as_string::<i32>() {
+        lists.append_option(text.map(|text| elements(text).into_iter().map(Some).collect::<Vec<_>>()));
+    }
+    cast(&(Arc::new(lists.finish()) as ArrayRef), to).ok()
+}
+
+/// The elements of `{a,b}` or, of a vector, `a b`.
+fn elements(text: &str) -> Vec<String> {
+    let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
+    let parts: Vec<&str> = match inner {
+        Some(inner) => inner.split(',').collect(),
+        None => text.split_whitespace().collect(),
+    };
+    parts.into_iter().map(|p| p.trim_matches('"').to_owned()).filter(|p| !p.is_empty()).collect()
+}
