@@ -23,7 +23,7 @@ use super::encode::{Formats, Rows, Style};
 use super::error::{Failure, Severity, Stop, state};
 use super::extended::Prepared;
 use super::message::{self, Frontend};
-use super::portals::Portals;
+use super::portals::{Portal, Portals};
 use super::series::Series;
 use super::startup::Start;
 use super::wire::{Reader, Writer};

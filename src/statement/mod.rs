@@ -60,6 +60,7 @@ pub mod variables;
 
 pub use describe::describe_plan;
 pub use lanes::Lanes;
+pub use output_names::name_of;
 pub use parse::{Parsed, Statement, parse, parse_one};
 pub use plans::Stamp;
 pub use run::{Description, Outcome, Session};

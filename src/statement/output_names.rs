@@ -162,7 +162,8 @@ fn column(expr: &Expr) -> Option<String> {
     }
 }
 
-fn name_of(expr: &Expr) -> String {
+/// What PostgreSQL calls a column that has no alias.
+pub fn name_of(expr: &Expr) -> String {
     find(expr).map_or_else(|| UNNAMED.to_owned(), |(name, _)| name)
 }
 
