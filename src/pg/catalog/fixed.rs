@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use datafusion::arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringBuilder, new_null_array};
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, Int32Array, ListBuilder, RecordBatch, StringBuilder, new_null_array,
+};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{CatalogProviderList, MemTable, MemoryCatalogProviderList, TableProvider};
@@ -15,6 +17,7 @@ use datafusion_pg_catalog::pg_catalog::{
 };
 use parking_lot::Mutex;
 
+use super::names::number_of_function;
 use super::system::SystemRelation;
 use crate::error::Result;
 
@@ -76,6 +79,13 @@ pub(super) fn conformed(table: &ArrowTable, schema: &SchemaRef) -> EngineResult<
 
 /// A column as the type that it is declared with; arrays may come as text.
 fn converted(column: &ArrayRef, to: &DataType) -> Option<ArrayRef> {
+    let is_text = matches!(column.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
+    if is_text && *to == DataType::Int32 {
+        // Functions come by name.
+        let names = cast(column, &DataType::Utf8).ok()?;
+        let numbers = names.as_string::<i32>().iter().map(|name| name.map(function_named));
+        return Some(Arc::new(numbers.collect::<Int32Array>()));
+    }
     let (DataType::List(_), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) =
         (to, column.data_type())
     else {
@@ -87,6 +97,12 @@ fn converted(column: &ArrayRef, to: &DataType) -> Option<ArrayRef> {
         lists.append_option(text.map(|text| elements(text).into_iter().map(Some).collect::<Vec<_>>()));
     }
     cast(&(Arc::new(lists.finish()) as ArrayRef), to).ok()
+}
+
+/// The number of the function of this name; 0 is none.
+fn function_named(name: &str) -> i32 {
+    let bare = name.rsplit('.').next().unwrap_or_default().trim_matches('"');
+    bare.parse().ok().or_else(|| number_of_function(bare)).unwrap_or(0)
 }
 
 /// The elements of `{a,b}` or, of a vector, `a b`.

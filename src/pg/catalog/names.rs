@@ -211,6 +211,11 @@ fn functions() -> &'static (HashMap<i32, Builtin>, HashMap<String, i32>) {
     })
 }
 
+/// The number of the first of PostgreSQL's own functions that have this name.
+pub(super) fn number_of_function(name: &str) -> Option<i32> {
+    functions().1.get(name).copied()
+}
+
 /// PostgreSQL's own operators with the types of their sides.
 fn operators() -> &'static HashMap<i32, String> {
     static OPERATORS: OnceLock<HashMap<i32, String>> = OnceLock::new();

@@ -102,7 +102,7 @@ async fn every_command_has_the_right_answer() {
         ("\\dAc btree int4", &["btree | integer", "int4_ops"]),
         ("\\dAf btree int4", &["btree | integer_ops"]),
         ("\\dAo btree integer_ops", &["=(integer,integer)"]),
-        ("\\dAp btree integer_ops", &["integer_ops     | integer "]),
+        ("\\dAp btree integer_ops", &["btint4cmp"]),
         ("\\dl", &["Large objects", none]),
         ("\\lo_list", &["Large objects", none]),
         ("\\dc", &[none]),
