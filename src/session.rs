@@ -149,8 +149,6 @@ fn config() -> SessionConfig {
         .with_information_schema(true);
     let options = config.options_mut();
     options.sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
-    // As in PostgreSQL, and money is DECIMAL: 12345678901234.5678 has all its digits.
-    options.sql_parser.parse_float_as_decimal = true;
     options.execution.time_zone = Some("UTC".to_owned());
     options.extensions.insert(PlannerSettings::default());
     // For max(a), min(f(b)) the engine would skip rows by their a, and so miss the least f(b).

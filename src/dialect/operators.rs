@@ -44,6 +44,12 @@ impl ExprPlanner for Operators {
         ))))
     }
 
+    /// `extract(part FROM time)`, by our own `date_part`.
+    fn plan_extract(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        let call = ScalarFunction::new_udf(super::functions::date_part(), args);
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+
     /// `substring(text FROM pattern)`: what the pattern finds, or its first group if it has one.
     fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         let by_pattern =

@@ -41,6 +41,7 @@ fn by_clock(expr: Expr, zone: &str, schema: &DFSchema) -> Result<Transformed<Exp
     };
     match expr {
         Expr::Cast(Cast { expr: inner, field }) => {
+            let text = matches!(field.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
             let shown = matches!(
                 field.data_type(),
                 DataType::Date32
@@ -48,23 +49,17 @@ fn by_clock(expr: Expr, zone: &str, schema: &DFSchema) -> Result<Transformed<Exp
                     | DataType::Timestamp(_, None)
                     | DataType::Time32(_)
                     | DataType::Time64(_)
-                    | DataType::Utf8
-                    | DataType::Utf8View
-                    | DataType::LargeUtf8
             );
-            Ok(match elsewhere(&inner).filter(|_| shown) {
-                Some(there) => {
-                    let inner = Box::new(cast(*inner, there));
-                    Transformed::yes(Expr::Cast(Cast { expr: inner, field }))
-                }
-                None => Transformed::no(Expr::Cast(Cast { expr: inner, field })),
-            })
+            let inner = match elsewhere(&inner) {
+                Some(there) if text => cast(*inner, there),
+                Some(_) if shown => at_zone(zone, *inner),
+                _ => return Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))),
+            };
+            Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
         }
         Expr::ScalarFunction(call) if reads_a_clock(&call, schema) => {
             let shown = cast(Expr::ScalarFunction(call), DataType::Timestamp(TimeUnit::Microsecond, None));
-            let zone = Expr::Literal(ScalarValue::from(zone), None);
-            let there = ScalarFunction { func: functions::timezone(), args: vec![zone, shown] };
-            Ok(Transformed::yes(Expr::ScalarFunction(there)))
+            Ok(Transformed::yes(at_zone(zone, shown)))
         }
         Expr::ScalarFunction(ScalarFunction { func, args }) if BY_CLOCK.contains(&func.name()) => {
             let truncates = func.name() == "date_trunc";
@@ -87,6 +82,12 @@ fn by_clock(expr: Expr, zone: &str, schema: &DFSchema) -> Result<Transformed<Exp
         }
         expr => Ok(Transformed::no(expr)),
     }
+}
+
+/// What the clock of a zone shows at an instant; the instant at which it shows a timestamp.
+fn at_zone(zone: &str, time: Expr) -> Expr {
+    let zone = Expr::Literal(ScalarValue::from(zone), None);
+    Expr::ScalarFunction(ScalarFunction { func: functions::timezone(), args: vec![zone, time] })
 }
 
 /// Whether it is `to_timestamp` of a text that says nothing of a zone, by one of PostgreSQL's patterns.

@@ -4,19 +4,50 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    LimitClause, ObjectName, ObjectNamePart, Query, TableAliasColumnDef, TableFactor, Value, VisitMut,
-    VisitorMut,
+    CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, LimitClause, ObjectName, ObjectNamePart, Query, SetExpr, Statement,
+    TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 
 /// Puts a statement into words that the engine plans as PostgreSQL means them.
 pub fn adapt(statement: &mut EngineStatement) {
     match statement {
         EngineStatement::Statement(statement) => {
+            if let Statement::Insert(insert) = statement.as_mut()
+                && let Some(query) = &mut insert.source
+                && let SetExpr::Values(values) = query.body.as_mut()
+            {
+                let _ = VisitMut::visit(values, &mut Digits);
+            }
             let _ = VisitMut::visit(statement.as_mut(), &mut Adapt);
         }
         EngineStatement::Explain(explain) => adapt(&mut explain.statement),
         _ => {}
+    }
+}
+
+/// Numbers with a point are DECIMAL where they are to be stored: the engine's DOUBLE would lose digits.
+struct Digits;
+
+impl VisitorMut for Digits {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Value(value) = expr else { return ControlFlow::Continue(()) };
+        let Value::Number(text, _) = &value.value else { return ControlFlow::Continue(()) };
+        let Some((whole, fraction)) = text.split_once('.') else { return ControlFlow::Continue(()) };
+        let digits = whole.len() + fraction.len();
+        if digits <= 38 && fraction.bytes().all(|b| b.is_ascii_digit()) {
+            let number = ExactNumberInfo::PrecisionAndScale(digits.max(1) as u64, fraction.len() as i64);
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::value(Value::SingleQuotedString(text.clone()))),
+                data_type: DataType::Decimal(number),
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -11,7 +11,7 @@ use super::literal;
 use crate::error::Error;
 
 /// The plan, with such texts read.
-pub fn read_texts(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(super) fn read_texts(plan: LogicalPlan) -> Result<LogicalPlan> {
     let read = plan.transform_up_with_subqueries(|node| {
         node.map_expressions(|expr| expr.transform_up(|e| read_text(e)))
     })?;
@@ -48,7 +48,8 @@ fn value_of(text: &str, to: &DataType) -> Result<Option<ScalarValue>> {
                 },
             });
             let items = items.collect::<Result<Vec<_>>>()?;
-            Ok(Some(ScalarValue::List(ScalarValue::new_list(&items, item.data_type(), item.is_nullable()))))
+            let list = ScalarValue::List(ScalarValue::new_list_nullable(&items, item.data_type()));
+            Ok(Some(list.cast_to(to)?))
         }
         DataType::Interval(_) => Ok(match literal::interval(text.trim()) {
             Some(interval) => Some(ScalarValue::IntervalMonthDayNano(Some(interval)).cast_to(to)?),

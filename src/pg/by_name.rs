@@ -1,7 +1,6 @@
 //! `PREPARE name AS …` and `EXECUTE name (…)`: prepared statements in SQL, beside those of the protocol. Both kinds have
 //! one set of names.
 
-use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
@@ -10,8 +9,8 @@ use futures::TryStreamExt;
 use super::command::Command;
 use super::control;
 use super::error::{Failure, state};
-use super::extended::Prepared;
 use super::params::{self, Parameter};
+use super::prepared::Prepared;
 use super::session::{Core, Statement};
 use super::{Description, Outcome};
 use crate::statement::split::Piece;
@@ -23,8 +22,9 @@ impl Core {
         name: &str,
         types: &[String],
         query: &str,
+        text: &str,
     ) -> Result<Outcome, Failure> {
-        if self.prepared.contains_key(name) {
+        if self.prepared.contains(name) {
             return Err(Failure::new(
                 state::DUPLICATE_STATEMENT,
                 format!("prepared statement \"{name}\" already exists"),
@@ -55,7 +55,7 @@ impl Core {
         };
         let parameters = (0..count).map(|i| Parameter::new(None, wanted(i))).collect::<Result<_, _>>()?;
         let prepared = Prepared { statement: Some(statement), parameters, fields: description.fields };
-        self.prepared.insert(name.to_owned(), Arc::new(prepared));
+        self.prepared.insert(name.to_owned(), prepared, text, true);
         Ok(Outcome::done("PREPARE"))
     }
 

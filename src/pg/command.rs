@@ -48,6 +48,8 @@ pub(super) enum Command {
         types: Vec<String>,
         /// The statement.
         query: String,
+        /// All of it.
+        text: String,
     },
     /// `EXECUTE name (arguments)`
     Execute {
@@ -219,7 +221,8 @@ fn prepare(statement: &str) -> Result<Command, Failure> {
     }
     match tokens.get(rest) {
         Some(r#as) if statement[r#as.clone()].eq_ignore_ascii_case("as") && tokens.len() > rest + 1 => {
-            Ok(Command::Prepare { name, types, query: statement[r#as.end..].trim().to_owned() })
+            let query = statement[r#as.end..].trim().to_owned();
+            Ok(Command::Prepare { name, types, query, text: statement.to_owned() })
         }
         _ => Err(usage()),
     }
@@ -400,11 +403,17 @@ mod tests {
                     name: "q".into(),
                     types: vec!["numeric(10, 2)".into(), "text".into()],
                     query: "SELECT $1, $2".into(),
+                    text: "PREPARE q (numeric(10, 2), text) AS SELECT $1, $2".into(),
                 }),
             ),
             (
                 "prepare \"Q\" as select 1",
-                Some(Command::Prepare { name: "Q".into(), types: vec![], query: "select 1".into() }),
+                Some(Command::Prepare {
+                    name: "Q".into(),
+                    types: vec![],
+                    query: "select 1".into(),
+                    text: "prepare \"Q\" as select 1".into(),
+                }),
             ),
             (
                 "EXECUTE q(1, f('(x'))",

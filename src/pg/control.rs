@@ -132,7 +132,9 @@ impl Core {
                 self.portals.clear();
                 Ok(done("CLOSE CURSOR ALL"))
             }
-            Command::Prepare { name, types, query } => self.prepare_by_name(name, types, query).await,
+            Command::Prepare { name, types, query, text } => {
+                self.prepare_by_name(name, types, query, text).await
+            }
             Command::Execute { name, arguments } => self.execute_by_name(name, arguments).await,
             Command::DeallocateAll => {
                 self.prepared.clear();

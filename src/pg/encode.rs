@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use chrono_tz::Tz;
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use pgwire::messages::PgWireBackendMessage as Backend;
@@ -102,7 +102,12 @@ impl Rows {
         }
         let columns = batch.columns().iter().zip(batch.schema_ref().fields()).zip(described.fields());
         let columns = columns.enumerate().map(|(i, ((array, field), told))| {
-            Ok((Column::new(&as_told(array, field, told)?)?, formats.binary(i)))
+            let binary = formats.binary(i);
+            let mut array = as_told(array, field, told)?;
+            if !binary && types::is_vector(told) {
+                array = spaced(&array)?;
+            }
+            Ok((Column::new(&array)?, binary))
         });
         Ok(Rows { columns: columns.collect::<Result<_, Failure>>()?, count: batch.num_rows(), style })
     }
@@ -174,6 +179,16 @@ fn as_told(array: &ArrayRef, field: &Field, told: &Field) -> Result<ArrayRef, Fa
         other => other,
     };
     Ok(cast(array, target)?)
+}
+
+/// The catalog's vectors as texts: numbers with spaces between.
+fn spaced(lists: &ArrayRef) -> Result<ArrayRef, Failure> {
+    let lists = cast(lists, &DataType::new_list(DataType::Utf8, true))?;
+    let texts = lists.as_list::<i32>().iter().map(|numbers| {
+        let numbers = numbers?;
+        Some(numbers.as_string::<i32>().iter().flatten().collect::<Vec<_>>().join(" "))
+    });
+    Ok(Arc::new(texts.collect::<StringArray>()))
 }
 
 #[cfg(test)]

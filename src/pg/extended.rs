@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::execution::SendableRecordBatchStream;
 use pgwire::api::Type;
 use pgwire::messages::PgWireBackendMessage as Backend;
@@ -20,19 +20,12 @@ use super::error::{Failure, Stop, state};
 use super::message::{Frontend, Target};
 use super::params::{self, Parameter};
 use super::portals::{Life, Portal, State};
+use super::prepared::Prepared;
 use super::session::{Core, Running, Statement};
 use super::types;
 use super::{Description, Outcome};
 use crate::ingest::copy::CopyIn;
 use crate::statement::split::split;
-
-/// A prepared statement.
-pub(super) struct Prepared {
-    /// None for an empty query string.
-    pub(super) statement: Option<Statement>,
-    pub(super) parameters: Vec<Parameter>,
-    pub(super) fields: Option<SchemaRef>,
-}
 
 impl Core {
     /// Does what a message of the extended protocol asks. Gives a COPY back that waits for rows.
@@ -118,7 +111,7 @@ impl Core {
     async fn prepare(&mut self, name: String, query: &str, types: &[u32]) -> Result<(), Stop> {
         if name.is_empty() {
             self.prepared.remove("");
-        } else if self.prepared.contains_key(&name) {
+        } else if self.prepared.contains(&name) {
             return Err(Failure::new(
                 state::DUPLICATE_STATEMENT,
                 format!("prepared statement \"{name}\" already exists"),
@@ -153,7 +146,8 @@ impl Core {
                 .into());
             }
         };
-        self.prepared.insert(name, Arc::new(prepared));
+        let text = pieces.first().map_or("", |piece| piece.text);
+        self.prepared.insert(name, prepared, text, false);
         self.writer.put(Backend::ParseComplete(ParseComplete::new()));
         Ok(())
     }

@@ -15,7 +15,7 @@
 //! - `series` has INSERTs that are sent together make one commit;
 //! - `modes` has what transactions may be: READ ONLY;
 //! - `simple` and `extended` are the two protocols; `by_name` has PREPARE and EXECUTE of SQL;
-//! - `portals` keeps results that are being given; `cursor` has DECLARE and FETCH;
+//! - `prepared` keeps statements, `portals` keeps results that are being given; `cursor` has DECLARE and FETCH;
 //! - `copy` takes and gives rows in bulk: COPY;
 //! - `answers` keeps what was answered while it stays true;
 //! - `params` reads parameters, `encode` writes rows, `types` maps types;
@@ -44,6 +44,7 @@ mod message;
 mod modes;
 mod params;
 mod portals;
+mod prepared;
 mod scram;
 mod series;
 mod session;
@@ -111,6 +112,8 @@ pub struct Client {
     pub pid: i32,
     /// Where it comes from.
     pub address: SocketAddr,
+    /// What the session has prepared.
+    pub prepared: Arc<prepared::Shown>,
     /// The sessions of the process.
     pub sessions: Sessions,
     /// The session's `pg_catalog`, from when it is registered.
@@ -129,6 +132,7 @@ impl Client {
             options: Vec::new(),
             pid: 0,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            prepared: Default::default(),
             sessions: Sessions::default(),
             catalog: Catalog::default(),
         }

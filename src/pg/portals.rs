@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::cursor::Cursor;
 use super::encode::Formats;
-use super::extended::Prepared;
+use super::prepared::Prepared;
 
 /// A statement with values for its parameters.
 pub(super) struct Portal {

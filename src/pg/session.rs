@@ -1,6 +1,5 @@
 //! A session: waits for messages, does what they ask, and answers.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -21,9 +20,9 @@ use super::catalog;
 use super::command::{self, Command};
 use super::encode::{Formats, Rows, Style};
 use super::error::{Failure, Severity, Stop, state};
-use super::extended::Prepared;
 use super::message::{self, Frontend};
 use super::portals::{Portal, Portals};
+use super::prepared::PreparedStatements;
 use super::series::Series;
 use super::startup::Start;
 use super::wire::{Reader, Writer};
@@ -47,7 +46,7 @@ pub(super) struct Core {
     pub(super) answers: Answers,
     pub(super) transaction: TransactionStatus,
     pub(super) series: Series,
-    pub(super) prepared: HashMap<String, Arc<Prepared>>,
+    pub(super) prepared: PreparedStatements,
     pub(super) portals: Portals,
     /// For what the session keeps of results.
     pub(super) memory: Option<Arc<dyn MemoryPool>>,
@@ -94,12 +93,12 @@ impl Session {
             ticket,
             core: Core {
                 writer,
-                client,
                 connection,
                 answers,
                 transaction: TransactionStatus::Idle,
                 series: Series::default(),
-                prepared: HashMap::new(),
+                prepared: PreparedStatements::new(Arc::clone(&client.prepared)),
+                client,
                 portals: Portals::default(),
                 memory,
                 deadline: None,

@@ -269,6 +269,7 @@ async fn open(
         options,
         pid: ticket.pid,
         address,
+        prepared: Default::default(),
         sessions: door.sessions.clone(),
         catalog: Catalog::default(),
     };

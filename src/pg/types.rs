@@ -8,9 +8,21 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, IntervalUnit, TimeUnit};
 use pgwire::api::Type;
 
+/// Says of a list in the catalog that it is an `int2vector` or an `oidvector`, which is written otherwise.
+pub(super) const VECTOR: &str = "toplake.vector";
+
+/// Whether a list is one of the catalog's vectors.
+pub(super) fn is_vector(field: &Field) -> bool {
+    is_list(field.data_type()) && field.metadata().contains_key(VECTOR)
+}
+
 /// The type of a column.
 pub(super) fn of_field(field: &Field) -> Type {
     match field.data_type() {
+        DataType::List(item) if is_vector(field) => match item.data_type() {
+            DataType::Int16 => Type::INT2_VECTOR,
+            _ => Type::OID_VECTOR,
+        },
         DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal256(..) => Type::NUMERIC,
         DataType::RunEndEncoded(_, values) => of_field(values),
         DataType::Dictionary(_, values) => of_type(values),
@@ -69,6 +81,8 @@ static TYPES: &[(Type, Type, i16)] = &[
     (Type::REGPROC, Type::REGPROC_ARRAY, 4),
     (Type::REGNAMESPACE, Type::REGNAMESPACE_ARRAY, 4),
     (Type::RECORD, Type::RECORD_ARRAY, -1),
+    (Type::INT2, Type::INT2_VECTOR, 2),
+    (Type::OID, Type::OID_VECTOR, 4),
 ];
 
 /// The array type of a type.

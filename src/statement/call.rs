@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::common::ScalarValue;
 use datafusion::physical_plan::ExecutionPlan;
@@ -55,6 +55,16 @@ pub(super) enum Takes {
     Text,
     /// An instant: a date, a timestamp, or either as text.
     Instant,
+}
+
+/// What can be called: names, and the names and types of what each takes.
+pub fn procedures() -> Vec<(&'static str, Vec<(&'static str, DataType)>)> {
+    let data_type = |takes: Takes| match takes {
+        Takes::Text => DataType::Utf8,
+        Takes::Instant => DataType::Timestamp(TimeUnit::Microsecond, None),
+    };
+    let takes = |p: &Procedure| p.parameters.iter().map(|p| (p.name, data_type(p.takes))).collect();
+    PROCEDURES.iter().map(|procedure| (procedure.name, takes(procedure))).collect()
 }
 
 impl Procedure {

@@ -58,6 +58,7 @@ mod transaction;
 mod upkeep;
 pub mod variables;
 
+pub use call::procedures;
 pub use describe::describe_plan;
 pub use lanes::Lanes;
 pub use output_names::name_of;

@@ -102,17 +102,29 @@ pub(super) fn named(statement: &EngineStatement, schema: &SchemaRef) -> SchemaRe
         // Which column comes from which item is not known.
         _ => return Arc::clone(schema),
     };
-    let names = items.iter().flat_map(|item| match item {
-        SelectItem::UnnamedExpr(expr) => vec![Some(name_of(expr))],
-        SelectItem::ExprWithAlias { alias, .. } => {
-            vec![alias.value.split_once(MARK).map(|(name, _)| name.to_owned())]
+    let columns = items.iter().flat_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) => vec![(Some(name_of(expr)), is_text(expr))],
+        SelectItem::ExprWithAlias { alias, expr } => {
+            let name = alias.value.split_once(MARK).map(|(name, _)| name.to_owned());
+            vec![(name, is_text(expr))]
         }
-        item if is_star(item) => vec![None; star],
-        _ => vec![None],
+        item if is_star(item) => vec![(None, false); star],
+        _ => vec![(None, false)],
     });
-    let renamed = fields.iter().zip(names).map(|(field, name)| match name {
-        Some(name) if name != *field.name() => Arc::new(field.as_ref().clone().with_name(name)),
-        _ => Arc::clone(field),
+    let renamed = fields.iter().zip(columns).map(|(field, (name, text))| {
+        let name = name.filter(|name| name != field.name());
+        if name.is_none() && !(text && !field.metadata().is_empty()) {
+            return Arc::clone(field);
+        }
+        let mut told = field.as_ref().clone();
+        if let Some(name) = name {
+            told = told.with_name(name);
+        }
+        // A cast to text takes a value's kind from it, which the engine hands on.
+        if text {
+            told = told.with_metadata(Default::default());
+        }
+        Arc::new(told)
     });
     Arc::new(Schema::new_with_metadata(renamed.collect::<Vec<_>>(), schema.metadata().clone()))
 }
@@ -143,6 +155,10 @@ fn first_items(body: &SetExpr) -> Option<&[SelectItem]> {
         SetExpr::SetOperation { left, .. } => first_items(left),
         _ => None,
     }
+}
+
+fn is_text(expr: &Expr) -> bool {
+    matches!(expr, Expr::Cast { data_type: DataType::Text | DataType::Varchar(_), .. })
 }
 
 /// To the engine a cast is called what it casts.

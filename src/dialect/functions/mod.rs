@@ -42,6 +42,11 @@ pub(super) fn scalar() -> Vec<Arc<ScalarUDF>> {
     all
 }
 
+/// Parts of a time.
+pub(super) fn date_part() -> Arc<ScalarUDF> {
+    date_part::udf()
+}
+
 /// What a clock of a zone shows, and when.
 pub(super) fn timezone() -> Arc<ScalarUDF> {
     timezone::udf()

@@ -23,7 +23,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::expr::{Exists, InSubquery, ScalarFunction};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Extension, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
+    ColumnarValue, Expr, Extension, Join, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
     ScalarUDFImpl, Signature, Subquery, Volatility, lit,
 };
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
@@ -77,6 +77,9 @@ impl AnalyzerRule for RunCorrelated {
 
 impl RunCorrelated {
     fn rewrite(&self, node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        if let LogicalPlan::Join(join) = node {
+            return self.before_join(join);
+        }
         if !matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Aggregate(_)) {
             return Ok(Transformed::no(node));
         }
@@ -119,6 +122,40 @@ impl RunCorrelated {
             }
         })?;
         rewritten.map_data(LogicalPlan::recompute_schema)
+    }
+
+    /// A subquery in the condition of a join that hangs on the left side only is a column of that side.
+    fn before_join(&self, mut join: Join) -> Result<Transformed<LogicalPlan>> {
+        let Some(filter) = join.filter.clone() else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+        let left = Arc::clone(join.left.schema());
+        let mut asked: Vec<Expr> = vec![];
+        let filter = filter.transform_down(|e| {
+            let of_left = |c: &Expr| match c {
+                Expr::OuterReferenceColumn(_, column) => left.has_column(column),
+                _ => true,
+            };
+            match subquery_of(&e) {
+                Some(subquery)
+                    if !subquery.outer_ref_columns.is_empty()
+                        && subquery.outer_ref_columns.iter().all(of_left) =>
+                {
+                    let name = format!("{NAME}of_join_{}", asked.len());
+                    asked.push(e.alias(&name));
+                    Ok(Transformed::new(Expr::Column(Column::from_name(name)), true, TreeNodeRecursion::Jump))
+                }
+                _ => Ok(Transformed::no(e)),
+            }
+        })?;
+        if asked.is_empty() {
+            return Ok(Transformed::no(LogicalPlan::Join(join)));
+        }
+        let before: Vec<Expr> = join.schema.columns().into_iter().map(Expr::Column).collect();
+        let columns = left.columns().into_iter().map(Expr::Column).chain(asked);
+        let left = LogicalPlanBuilder::from(join.left.as_ref().clone()).project(columns)?.build()?;
+        join.left = Arc::new(self.rewrite(left)?.data);
+        join.filter = Some(filter.data);
+        let join = LogicalPlan::Join(join).recompute_schema()?;
+        Ok(Transformed::yes(LogicalPlanBuilder::from(join).project(before)?.build()?))
     }
 
     /// The function that stands for a subquery.

@@ -12,6 +12,7 @@ use datafusion_pg_catalog::pg_catalog::oid_field::{self, kind};
 use pgwire::api::Type;
 
 use super::{INFORMATION_SCHEMA, PG_CATALOG};
+use crate::pg::types;
 
 /// Marks a text column whose values are of the one-letter type "char".
 const CHAR: &str = "pg.char";
@@ -139,6 +140,9 @@ fn field(name: &str, ty: &'static str, not_null: bool) -> Field {
     let field = Field::new(name, data_type, !not_null);
     match ty {
         "char" => field.with_metadata(HashMap::from([(CHAR.to_owned(), "true".to_owned())])),
+        "int2vector" | "oidvector" => {
+            field.with_metadata(HashMap::from([(types::VECTOR.to_owned(), ty.to_owned())]))
+        }
         _ => field,
     }
 }

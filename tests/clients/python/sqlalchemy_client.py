@@ -65,7 +65,7 @@ def metadata():
     equal([c["default"] for c in columns], [None] * 15)
     equal([str(c["type"]) for c in columns],
           ["BIGINT", "BOOLEAN", "SMALLINT", "INTEGER", "BIGINT", "REAL", "DOUBLE PRECISION", "NUMERIC(18, 4)", "TEXT", "BYTEA",
-           "DATE", "TIMESTAMP", "TIMESTAMP", "INTEGER[]", "TEXT[]"])
+           "DATE", "TIMESTAMP", "TIMESTAMP", "ARRAY", "ARRAY"])
     equal([columns[11]["type"].timezone, columns[12]["type"].timezone], [False, True])
     equal([c["name"] for c in inspector.get_columns("french_sales")], ["event_time", "product_id", "quantity"])
     equal([c["name"] for c in inspector.get_columns("sales_hourly")], ["bucket", "product_id", "country", "quantity", "events"])

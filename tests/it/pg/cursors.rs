@@ -98,7 +98,7 @@ async fn what_is_wrong_with_a_cursor_is_said() {
     client.batch_execute("CREATE TABLE t (a INT); BEGIN").await.unwrap();
     for (sql, state, position) in [
         ("DECLARE c CURSOR FOR SELECT * FROM nowhere", "42P01", None),
-        ("DECLARE c CURSOR FOR SELECT * FORM t", "42601", Some(32)),
+        ("DECLARE c CURSOR FOR SELECT * FORM t", "42601", Some(36)),
         ("DECLARE c CURSOR FOR INSERT INTO t VALUES (1)", "42601", Some(22)),
         ("DECLARE c FOR SELECT 1", "42601", None),
         ("FETCH SOME FROM c", "42601", None),

@@ -5,14 +5,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Int16Array, Int32Array, StringArray, new_null_array,
+    Array, ArrayRef, AsArray, Int16Array, Int32Array, ListArray, ListBuilder, StringArray, StringBuilder,
+    new_null_array,
 };
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::common::Result as EngineResult;
-use datafusion::logical_expr::Documentation;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Documentation, Signature};
 use datafusion::prelude::SessionContext;
 use datafusion::scalar::ScalarValue;
 use parking_lot::Mutex;
@@ -23,6 +25,8 @@ use crate::pg::catalog::format_type::format_type;
 use crate::pg::catalog::names::quoted;
 use crate::pg::catalog::relations::{Numbers, OWNER};
 use crate::pg::catalog::{PG_CATALOG, system};
+use crate::pg::types;
+use crate::statement::procedures;
 
 /// The functions of a session.
 pub(in crate::pg::catalog) struct Listed {
@@ -72,30 +76,40 @@ impl Listed {
         batches.iter().try_for_each(|batch| builtin(batch, &mut described))?;
         let known: HashSet<&str> = described.values().map(|d: &Described| d.name.as_str()).collect();
         let state = ctx.state();
-        // Under an alias too: that is a name to call it by.
-        let mut found: Vec<(&str, &str, Option<&Documentation>)> = Vec::new();
-        found.extend(state.scalar_functions().iter().map(|(n, f)| (n.as_str(), "f", f.documentation())));
-        found.extend(state.aggregate_functions().iter().map(|(n, f)| (n.as_str(), "a", f.documentation())));
-        found.extend(state.window_functions().iter().map(|(n, f)| (n.as_str(), "w", f.documentation())));
-        found.retain(|(name, ..)| !known.contains(*name));
-        found.sort_by_key(|(name, kind, _)| (*name, *kind));
-        found.dedup_by_key(|(name, ..)| *name);
+        let mut found = own(&state);
+        found.retain(|f| !known.contains(f.name.as_str()));
+        found.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
+        found.dedup_by(|a, b| a.name == b.name);
 
         let mut numbers = Numbers::default();
-        let numbered: Vec<i32> = found.iter().map(|(name, ..)| numbers.of("()", name)).collect();
-        let arguments: Vec<String> =
-            found.iter().map(|(_, _, d)| d.map(arguments).unwrap_or_default()).collect();
-        let counts = arguments.iter().map(|a| a.split(',').filter(|w| !w.trim().is_empty()).count() as i16);
-        let counts = Int16Array::from_iter_values(counts);
+        let numbered: Vec<i32> = found.iter().map(|f| numbers.of("()", &f.name)).collect();
+        let counts = Int16Array::from_iter_values(found.iter().map(Own::count));
         let columns = schema.fields().iter().map(|field| {
             let same = |value: ScalarValue| value.cast_to(field.data_type())?.to_array_of_size(found.len());
             let texts = |texts: Vec<&str>| cast(&StringArray::from(texts), field.data_type());
             match field.name().as_str() {
                 "oid" => Ok(cast(&Int32Array::from(numbered.clone()), field.data_type())?),
-                "proname" => Ok(texts(found.iter().map(|f| f.0).collect())?),
-                "prokind" => Ok(texts(found.iter().map(|f| f.1).collect())?),
+                "proname" => Ok(texts(found.iter().map(|f| f.name.as_str()).collect())?),
+                "prokind" => Ok(texts(found.iter().map(|f| f.kind).collect())?),
                 "pronamespace" => same(ScalarValue::from(2200)),
                 "pronargs" => Ok(cast(&counts, field.data_type())?),
+                "proargtypes" => {
+                    let lists = found.iter().map(|f| Some(f.takes.iter().map(|t| Some(oid_of(t)))));
+                    let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(lists);
+                    Ok(cast(&lists, field.data_type())?)
+                }
+                "proargnames" => {
+                    let mut lists = ListBuilder::new(StringBuilder::new());
+                    for f in &found {
+                        f.labels.iter().for_each(|label| lists.values().append_value(label));
+                        lists.append(!f.labels.is_empty());
+                    }
+                    Ok(cast(&lists.finish(), field.data_type())?)
+                }
+                "prorettype" => {
+                    let results = found.iter().map(|f| f.gives.as_ref().map_or(VOID, oid_of));
+                    Ok(cast(&Int32Array::from_iter_values(results), field.data_type())?)
+                }
                 "proowner" => same(ScalarValue::from(OWNER)),
                 "provolatile" => same(ScalarValue::from("s")),
                 "proparallel" => same(ScalarValue::from("s")),
@@ -105,10 +119,11 @@ impl Listed {
             }
         });
         let columns = columns.collect::<EngineResult<Vec<ArrayRef>>>()?;
-        let own = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-        let all = concat_batches(&schema, batches.iter().chain([&own]))?;
-        let own = found.iter().zip(numbered).zip(arguments).map(|(((name, ..), oid), arguments)| {
-            (oid, Described { name: (*name).to_owned(), arguments, result: None, builtin: None })
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        let all = concat_batches(&schema, batches.iter().chain([&batch]))?;
+        let own = found.into_iter().zip(numbered).map(|(f, oid)| {
+            let Own { name, arguments, .. } = f;
+            (oid, Described { name, arguments, result: None, builtin: None })
         });
         let own: Vec<(i32, Described)> = own.collect();
         drop(known);
@@ -146,6 +161,69 @@ impl Listed {
         ))
     }
 }
+
+/// A function that PostgreSQL does not have, or a procedure.
+struct Own {
+    name: String,
+    kind: &'static str,
+    /// As its documentation has them.
+    arguments: String,
+    /// The types of one way to call it; none where they are not known.
+    takes: Vec<DataType>,
+    labels: Vec<&'static str>,
+    gives: Option<DataType>,
+}
+
+impl Own {
+    fn count(&self) -> i16 {
+        let words = self.arguments.split(',').filter(|w| !w.trim().is_empty()).count();
+        if self.takes.is_empty() { words as i16 } else { self.takes.len() as i16 }
+    }
+}
+
+/// What the session has, under its aliases too: an alias is a name to call it by.
+fn own(state: &SessionState) -> Vec<Own> {
+    let function = |name: &str, kind, doc: Option<&Documentation>, takes: Vec<DataType>, gives| Own {
+        name: name.to_owned(),
+        kind,
+        arguments: doc.map(arguments).unwrap_or_default(),
+        takes,
+        labels: vec![],
+        gives,
+    };
+    let example = |signature: &Signature| {
+        signature.type_signature.get_example_types().into_iter().next().unwrap_or_default()
+    };
+    let mut found = vec![];
+    for (name, f) in state.scalar_functions() {
+        let takes = example(f.signature());
+        let gives = if takes.is_empty() { None } else { f.return_type(&takes).ok() };
+        found.push(function(name, "f", f.documentation(), takes, gives));
+    }
+    for (name, f) in state.aggregate_functions() {
+        let takes = example(f.signature());
+        let gives = if takes.is_empty() { None } else { f.return_type(&takes).ok() };
+        found.push(function(name, "a", f.documentation(), takes, gives));
+    }
+    for (name, f) in state.window_functions() {
+        found.push(function(name, "w", f.documentation(), vec![], None));
+    }
+    for (name, parameters) in procedures() {
+        let (labels, takes): (Vec<_>, Vec<_>) = parameters.into_iter().unzip();
+        let arguments =
+            labels.iter().zip(&takes).map(|(label, t)| format!("{label} {}", format_type(oid_of(t), None)));
+        let arguments = arguments.collect::<Vec<_>>().join(", ");
+        found.push(Own { name: name.to_owned(), kind: "p", arguments, takes, labels, gives: None });
+    }
+    found
+}
+
+fn oid_of(data_type: &DataType) -> i32 {
+    types::of_type(data_type).oid() as i32
+}
+
+/// The type of what gives nothing, or nothing that is known.
+const VOID: i32 = 2278;
 
 /// The language of functions that are part of the server.
 const INTERNAL: i32 = 12;

@@ -54,6 +54,16 @@ pub(super) fn pg_stat_activity(seen: &Seen) -> Result<RecordBatch> {
         .batch()
 }
 
+pub(super) fn pg_prepared_statements(seen: &Seen) -> Result<RecordBatch> {
+    let all = seen.client.prepared.all();
+    rows("pg_prepared_statements", all.len())?
+        .text("name", all.iter().map(|(name, _)| name))
+        .text("statement", all.iter().map(|(_, text)| &text.sql))
+        .instants("prepare_time", all.iter().map(|(_, text)| Some(text.at.timestamp_micros())))
+        .bool("from_sql", all.iter().map(|(_, text)| text.from_sql))
+        .batch()
+}
+
 pub(super) fn pg_stat_database(seen: &Seen) -> Result<RecordBatch> {
     let zeros = [
         "blks_read",

@@ -42,6 +42,7 @@ static LIVE: &[(&str, &str, Make)] = &[
     (PG_CATALOG, "pg_group", roles::pg_group),
     (PG_CATALOG, "pg_auth_members", roles::pg_auth_members),
     (PG_CATALOG, "pg_settings", settings::pg_settings),
+    (PG_CATALOG, "pg_prepared_statements", activity::pg_prepared_statements),
     (PG_CATALOG, "pg_stat_activity", activity::pg_stat_activity),
     (PG_CATALOG, "pg_stat_database", activity::pg_stat_database),
     (PG_CATALOG, "pg_stat_ssl", activity::pg_stat_ssl),
