@@ -20,7 +20,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
-pub use self::statement::adapt;
+pub use self::statement::{adapt, call};
 
 /// The functions that PostgreSQL has and the engine does not, or that do other things there.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {

@@ -136,7 +136,8 @@ fn timestamp(text: &str) -> Option<String> {
     minutes.then(|| format!("{date} {time}:00"))
 }
 
-fn call(name: &str, args: Vec<Expr>) -> Expr {
+/// `name(arguments)`
+pub fn call(name: &str, args: Vec<Expr>) -> Expr {
     let args = args.into_iter().map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a))).collect();
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),

@@ -12,9 +12,8 @@ use crate::error::Error;
 
 /// The plan, with such texts read.
 pub(super) fn read_texts(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let read = plan.transform_up_with_subqueries(|node| {
-        node.map_expressions(|expr| expr.transform_up(|e| read_text(e)))
-    })?;
+    let read =
+        plan.transform_up_with_subqueries(|node| node.map_expressions(|expr| expr.transform_up(read_text)))?;
     Ok(read.data)
 }
 

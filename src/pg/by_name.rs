@@ -1,7 +1,6 @@
 //! `PREPARE name AS …` and `EXECUTE name (…)`: prepared statements in SQL, beside those of the protocol. Both kinds have
 //! one set of names.
 
-
 use datafusion::arrow::datatypes::DataType;
 use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;

@@ -115,7 +115,10 @@ impl Cursor {
 
     /// At most so many of the next rows, as many as lie together; none at the end, which is behind the last row.
     async fn next(&mut self, most: u64) -> Result<Option<RecordBatch>, DataFusionError> {
-        while most > 0 {
+        if most == 0 {
+            return Ok(None);
+        }
+        loop {
             if let Some((start, batch)) =
                 self.kept.iter().find(|(s, b)| (*s..*s + rows(b)).contains(&self.at))
             {
@@ -126,10 +129,9 @@ impl Cursor {
             }
             if !self.read_on().await? {
                 self.at = self.read + 1;
-                break;
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
     /// Reads a batch; false if there is none.

@@ -122,9 +122,12 @@ pub(super) struct Shown {
     pub(super) words: Option<&'static [&'static str]>,
 }
 
+/// A type by PostgreSQL's name, a range, words.
+type Kind = (&'static str, Option<(i64, i64)>, Option<&'static [&'static str]>);
+
 impl Setting {
     /// What PostgreSQL calls the type of its values, their range, and the words that it takes.
-    fn kind(&self) -> (&'static str, Option<(i64, i64)>, Option<&'static [&'static str]>) {
+    fn kind(&self) -> Kind {
         match self.2 {
             Takes::Bool => ("bool", None, None),
             Takes::Integer(low, high) => ("integer", Some((low, high)), None),

@@ -113,7 +113,8 @@ pub(super) fn named(statement: &EngineStatement, schema: &SchemaRef) -> SchemaRe
     });
     let renamed = fields.iter().zip(columns).map(|(field, (name, text))| {
         let name = name.filter(|name| name != field.name());
-        if name.is_none() && !(text && !field.metadata().is_empty()) {
+        let text = text && !field.metadata().is_empty();
+        if name.is_none() && !text {
             return Arc::clone(field);
         }
         let mut told = field.as_ref().clone();

@@ -495,10 +495,14 @@ impl ForEachRow {
 fn with_values(plan: LogicalPlan, outer: &[Column], given: &[ScalarValue]) -> Result<LogicalPlan> {
     let value = |column: &Column| outer.iter().position(|o| o == column).and_then(|at| given.get(at));
     let replaced = plan.transform_up_with_subqueries(|node| {
-        // A table within that took columns from outside is one like others then.
-        if let LogicalPlan::Subquery(table) = node {
-            return Ok(Transformed::yes(Arc::unwrap_or_clone(table.subquery)));
-        }
+        // A table within that took columns from outside is one like others then. (Subqueries of expressions are not.)
+        let node = node.map_children(|table| {
+            Ok(match table {
+                LogicalPlan::Subquery(table) => Transformed::yes(Arc::unwrap_or_clone(table.subquery)),
+                other => Transformed::no(other),
+            })
+        })?;
+        let (unwrapped, node) = (node.transformed, node.data);
         let names =
             matches!(node, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_));
         let changed = node.map_expressions(|expr| {
@@ -528,8 +532,8 @@ fn with_values(plan: LogicalPlan, outer: &[Column], given: &[ScalarValue]) -> Re
                 false => Ok(changed),
             }
         })?;
-        match changed.transformed {
-            true => changed.map_data(LogicalPlan::recompute_schema),
+        match changed.transformed || unwrapped {
+            true => Ok(Transformed::yes(changed.data.recompute_schema()?)),
             false => Ok(changed),
         }
     })?;

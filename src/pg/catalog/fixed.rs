@@ -33,7 +33,8 @@ pub(super) fn static_tables() -> Result<Arc<PgCatalogStaticTables>> {
 
 /// A table by name; none where there is nothing in it.
 pub(super) fn table(relation: &'static SystemRelation) -> Result<Option<Arc<dyn TableProvider>>> {
-    static KNOWN: OnceLock<Mutex<HashMap<&'static str, Option<Arc<dyn TableProvider>>>>> = OnceLock::new();
+    type Known = HashMap<&'static str, Option<Arc<dyn TableProvider>>>;
+    static KNOWN: OnceLock<Mutex<Known>> = OnceLock::new();
     let known = KNOWN.get_or_init(Mutex::default);
     if let Some(table) = known.lock().get(relation.name) {
         return Ok(table.clone());
@@ -105,12 +106,9 @@ fn function_named(name: &str) -> i32 {
     bare.parse().ok().or_else(|| number_of_function(bare)).unwrap_or(0)
 }
 
-/// The elements of `{a,b}` or, of a vector, `a b`.
+/// The elements of `{a,b}`, of `[a, b]` or, of a vector, `a b`.
 fn elements(text: &str) -> Vec<String> {
-    let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}'));
-    let parts: Vec<&str> = match inner {
-        Some(inner) => inner.split(',').collect(),
-        None => text.split_whitespace().collect(),
-    };
-    parts.into_iter().map(|p| p.trim_matches('"').to_owned()).filter(|p| !p.is_empty()).collect()
+    let text = text.trim_matches(['{', '}', '[', ']']);
+    let parts = text.split([',', ' ']).map(|part| part.trim_matches(['"', '\'']).to_owned());
+    parts.filter(|part| !part.is_empty()).collect()
 }

@@ -62,7 +62,7 @@ mod tests {
         for (oid, modifier, name) in [
             (20, None, "bigint"),
             (1700, Some(((18 << 16) | 4) + 4), "numeric(18,4)"),
-            (1700, Some(((10 << 16) | 0) + 4), "numeric(10,0)"),
+            (1700, Some((10 << 16) + 4), "numeric(10,0)"),
             (1700, Some(-1), "numeric"),
             (1043, Some(14), "character varying(10)"),
             (1184, Some(3), "timestamp(3) with time zone"),

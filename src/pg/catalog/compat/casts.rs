@@ -6,11 +6,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, SelectItem, SetExpr, Statement,
+    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Query, SelectItem, SetExpr, Statement,
     TimezoneInfo, Value, VisitorMut,
 };
 
+use crate::dialect::call;
 use crate::pg::catalog::functions::CASTS;
 
 /// Puts functions in the place of such casts.
@@ -147,24 +147,5 @@ fn renamed(name: &str) -> Option<DataType> {
         "numeric" => DataType::Numeric(ExactNumberInfo::None),
         "date" => DataType::Date,
         _ => return None,
-    })
-}
-
-/// `name(arguments)`
-pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
-    let args = arguments.into_iter().map(|a| FunctionArg::Unnamed(FunctionArgExpr::Expr(a))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args,
-            clauses: vec![],
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
     })
 }

@@ -26,6 +26,7 @@ use datafusion_pg_catalog::sql::rules::{
 };
 
 use super::{INFORMATION_SCHEMA, INFORMATION_SCHEMA_INSIDE, PG_CATALOG, system};
+use crate::dialect::call;
 use crate::statement::split::{Item, words};
 
 /// Statements that the engine plans as they are.
@@ -219,8 +220,8 @@ fn list_in(expr: &Expr) -> Option<Expr> {
 /// A pattern of LIKE in which another character takes away the meaning of the next.
 fn with_backslashes(pattern: &Expr, escape: &str) -> Expr {
     let text = |text: &str| Expr::Value(Value::SingleQuotedString(text.to_owned()).into());
-    let doubled = casts::call("replace", vec![pattern.clone(), text("\\"), text("\\\\")]);
-    casts::call("replace", vec![doubled, text(escape), text("\\")])
+    let doubled = call("replace", vec![pattern.clone(), text("\\"), text("\\\\")]);
+    call("replace", vec![doubled, text(escape), text("\\")])
 }
 
 fn operator(sign: &str) -> Option<BinaryOperator> {

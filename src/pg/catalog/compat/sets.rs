@@ -7,8 +7,8 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, Value, VisitorMut, visit_expressions,
 };
 
-use super::casts::call;
 use super::{folded, parse_expr};
+use crate::dialect::call;
 use crate::pg::catalog::functions::SETS;
 
 /// Has their lists unnested, and reads fields of records.

@@ -7,8 +7,8 @@ use datafusion::sql::sqlparser::ast::{
     SetExpr, VisitorMut, visit_expressions,
 };
 
-use super::casts::call;
 use super::parse_expr;
+use crate::dialect::call;
 
 /// Puts aggregates in them, for which the engine has joins.
 pub(super) struct Subqueries;

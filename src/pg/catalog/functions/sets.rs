@@ -27,7 +27,7 @@ pub(super) fn all() -> Vec<Function> {
             Ok(ScalarValue::List(ScalarValue::new_list_nullable(&numbers, &DataType::Int32)))
         }),
         expand_array(),
-        records("aclexplode", acl_fields(), |value| acl_rows(value)),
+        records("aclexplode", acl_fields(), acl_rows),
         records("pg_options_to_table", options, |_| Ok(None)),
         function("pg_partition_ancestors", &[1], DataType::new_list(DataType::Int32, true), |_| {
             Ok(ScalarValue::List(ScalarValue::new_list_nullable(&[], &DataType::Int32)))
