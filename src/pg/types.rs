@@ -81,8 +81,6 @@ static TYPES: &[(Type, Type, i16)] = &[
     (Type::REGPROC, Type::REGPROC_ARRAY, 4),
     (Type::REGNAMESPACE, Type::REGNAMESPACE_ARRAY, 4),
     (Type::RECORD, Type::RECORD_ARRAY, -1),
-    (Type::INT2, Type::INT2_VECTOR, 2),
-    (Type::OID, Type::OID_VECTOR, 4),
 ];
 
 /// The array type of a type.

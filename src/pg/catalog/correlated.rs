@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DataFusionError, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::source_as_provider;
@@ -110,7 +110,7 @@ impl RunCorrelated {
                 if can_join(&e, &input, filters && is_conjunct(&whole, &e)) {
                     return Ok(Transformed::no(e));
                 }
-                Ok(Transformed::yes(self.function(e)?))
+                Ok(Transformed::yes(self.function(e, input.schema())?))
             })?;
             let changed = match changed.transformed {
                 true => Transformed::yes(changed.data.transform_up(when_asked)?.data),
@@ -159,19 +159,29 @@ impl RunCorrelated {
     }
 
     /// The function that stands for a subquery.
-    fn function(&self, expr: Expr) -> Result<Expr> {
+    fn function(&self, expr: Expr, outside: &DFSchema) -> Result<Expr> {
         let subquery = subquery_of(&expr).cloned();
         let Some(subquery) = subquery else { return Ok(expr) };
         let mut outer: Vec<Column> = vec![];
-        let mut arguments: Vec<Expr> = vec![];
-        for reference in &subquery.outer_ref_columns {
+        let mut take = |reference: &Expr| {
             if let Expr::OuterReferenceColumn(_, column) = reference
+                && outside.has_column(column)
                 && !outer.contains(column)
             {
                 outer.push(column.clone());
-                arguments.push(Expr::Column(column.clone()));
             }
-        }
+        };
+        subquery.outer_ref_columns.iter().for_each(&mut take);
+        // What only a subquery within it takes is not among them.
+        subquery.subquery.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                expr.apply(|e| {
+                    take(e);
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        })?;
+        let mut arguments: Vec<Expr> = outer.iter().cloned().map(Expr::Column).collect();
         let (kind, returns) = match &expr {
             Expr::Exists(exists) => (Kind::Exists { negated: exists.negated }, DataType::Boolean),
             Expr::InSubquery(within) => {

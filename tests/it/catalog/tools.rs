@@ -59,7 +59,8 @@ async fn statements_of_tools_have_the_right_rows() {
                    FROM pg_catalog.pg_constraint WHERE pg_catalog.pg_constraint.conrelid IN (1255)) AS con
                 ON pg_catalog.pg_attribute.attnum = con.attnum AND pg_catalog.pg_attribute.attrelid = con.conrelid) AS attr
              GROUP BY attr.conname ORDER BY attr.conname",
-            nothing,
+            // As in PostgreSQL: those of pg_proc itself.
+            &["pg_proc_oid_index|{oid}", "pg_proc_proname_args_nsp_index|{proname,proargtypes,pronamespace}"],
         ),
         // Subqueries of every kind: over equal columns, over others, of rows, of existence, of lists.
         (
