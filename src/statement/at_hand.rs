@@ -36,7 +36,7 @@ impl Session {
             return Ok(None);
         }
         let found = match self.plans.get(sql) {
-            Some(plan) => plan.look_up(parameters, &self.state())?,
+            Some(plan) => plan.look_up(parameters, &self.state()),
             None if parameters.is_empty() => self.with_other_values(sql).await?,
             None => None,
         };
@@ -51,7 +51,7 @@ impl Session {
         let Some(lifted) = Lifted::of(text) else { return Ok(None) };
         let Some(Template::Plan(plan)) = self.plans.known_template(&lifted.sql) else { return Ok(None) };
         let Some(values) = plan.lifted().and_then(|types| lifted.values(types)) else { return Ok(None) };
-        Ok(self.given(plan.look_up(&values, &self.state())?))
+        Ok(self.given(plan.look_up(&values, &self.state())))
     }
 
     fn given(&self, found: Option<Found>) -> Option<Outcome> {
@@ -70,7 +70,7 @@ impl Session {
                 let Some(values) = plan.lifted().and_then(|types| lifted.values(types)) else {
                     return Ok(None);
                 };
-                let found = plan.look_up(&values, &self.state())?;
+                let found = plan.look_up(&values, &self.state());
                 if found.is_none() && !plan.is_unchanged() {
                     self.plans.learn(&lifted.sql, Template::Once);
                 }

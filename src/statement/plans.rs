@@ -200,29 +200,29 @@ impl Plan {
     }
 
     /// The rows that it gives with values for its parameters, where that takes next to nothing. None where it does not, or
-    /// what it reads is not known without looking.
-    pub(super) fn look_up(&self, parameters: &[ScalarValue], state: &SessionState) -> Result<Option<Found>> {
-        let Some(lookup) = &self.lookup else { return Ok(None) };
+    /// what it reads is not known without looking; and where it fails, which is for the engine to say.
+    pub(super) fn look_up(&self, parameters: &[ScalarValue], state: &SessionState) -> Option<Found> {
+        let lookup = self.lookup.as_ref()?;
         let fits = |(value, wanted): (&ScalarValue, &DataType)| value.data_type() == *wanted;
         if parameters.len() != lookup.parameters.len() || !parameters.iter().zip(&lookup.parameters).all(fits)
         {
-            return Ok(None);
+            return None;
         }
         let (mut versions, mut board) = (Vec::with_capacity(self.named.names.len()), None);
         for name in &self.named.names {
-            let Some(snapshot) = name.table.watched() else { return Ok(None) };
+            let snapshot = name.table.watched()?;
             if snapshot.rows().is_none_or(|rows| rows > FEW) {
-                return Ok(None);
+                return None;
             }
             versions.push((Arc::clone(&name.table), snapshot.version));
             if name.table.name() == lookup.name() {
                 board = Some(snapshot);
             }
         }
-        let Some(board) = board.filter(|_| self.named.is_unchanged()) else { return Ok(None) };
-        let Some(rows) = lookup.run(&board, parameters, state)? else { return Ok(None) };
+        let board = board.filter(|_| self.named.is_unchanged())?;
+        let rows = lookup.run(&board, parameters, state).ok().flatten()?;
         let stamp = Stamp { direct: Arc::clone(&self.named.direct), versions: versions.into() };
-        Ok(Some(Found { schema: Arc::clone(lookup.schema()), rows, stamp }))
+        Some(Found { schema: Arc::clone(lookup.schema()), rows, stamp })
     }
 }
 
