@@ -66,7 +66,7 @@ async fn once(
     let wanted = wanted.get_or_insert_with(|| sources.clone());
     let app = refresh_app(&now);
     let from = now.position(&app);
-    if from.is_some() && depends_on_pins_only(&plan)? && shows(&last_sources(table, &now).await?, wanted) {
+    if from.is_some() && depends_on_pins_only(&plan)? && shows(&board.sources_shown(&now).await?, wanted) {
         return Ok(Refreshed { rows: now.rows().unwrap_or(0), committed: false });
     }
     let mut change = Change::new(CommitKind::Replace, "REFRESH", &now);
@@ -101,12 +101,6 @@ async fn run(
 fn shows(read: &BTreeMap<String, i64>, wanted: &BTreeMap<String, i64>) -> bool {
     read.len() == wanted.len()
         && wanted.iter().all(|(name, version)| read.get(name).is_some_and(|read| read >= version))
-}
-
-/// The versions that the last refresh read.
-async fn last_sources(table: &crate::lake::table::Table, now: &Snapshot) -> Result<BTreeMap<String, i64>> {
-    let newest = table.commits(now.version - 1, now.version).await?;
-    Ok(newest.last().map(|c| c.sources.clone()).unwrap_or_default())
 }
 
 /// The position that each refresh moves by one, so that of two refreshes one loses.

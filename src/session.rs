@@ -27,13 +27,15 @@ use crate::optimizer::candidates::{Candidates, rollups_over};
 use crate::optimizer::settings::PlannerSettings;
 use crate::rollup::table::RollupTable;
 use crate::rollup::view::Rollup;
-use crate::workload::{Resources, Workload};
+use crate::workload::{Resources, Workload, share_of};
 
 /// What every session of a process shares.
 #[derive(Debug, Clone)]
 pub struct Engine {
     warehouse: Arc<Warehouse>,
     base: SessionState,
+    /// The same with a share of the memory.
+    background: SessionState,
     workload: Arc<Workload>,
 }
 
@@ -51,7 +53,10 @@ impl Engine {
         let builder = SessionStateBuilder::new().with_config(config()).with_runtime_env(runtime);
         let base = plug(builder.with_default_features(), &warehouse)?.build();
         warehouse.set_planner(base.clone());
-        Ok(Engine { warehouse, base, workload: Workload::new(resources) })
+        let shared = Arc::new(share_of(base.runtime_env(), resources.memory_of_jobs));
+        let background =
+            SessionStateBuilder::new_from_existing(base.clone()).with_runtime_env(shared).build();
+        Ok(Engine { warehouse, base, background, workload: Workload::new(resources) })
     }
 
     /// The warehouse.
@@ -66,14 +71,22 @@ impl Engine {
 
     /// A session of its own: settings that it changes, and catalogs that it adds, are seen by nobody else.
     pub fn context(&self) -> SessionContext {
+        self.context_in(&self.base)
+    }
+
+    /// A session of its own for work that no user waits for.
+    pub fn background_context(&self) -> SessionContext {
+        self.context_in(&self.background)
+    }
+
+    fn context_in(&self, state: &SessionState) -> SessionContext {
         let catalogs = datafusion::catalog::MemoryCatalogProviderList::new();
         for name in self.base.catalog_list().catalog_names() {
             if let Some(catalog) = self.base.catalog_list().catalog(&name) {
                 catalogs.register_catalog(name, catalog);
             }
         }
-        let own =
-            SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs));
+        let own = SessionStateBuilder::new_from_existing(state.clone()).with_catalog_list(Arc::new(catalogs));
         SessionContext::new_with_state(own.build())
     }
 
@@ -90,9 +103,15 @@ impl Engine {
         ctx
     }
 
-    /// A state for work that no user asked for: folds and refreshes.
+    /// A state for work that somebody has asked for.
     pub fn state(&self) -> SessionState {
         self.base.clone()
+    }
+
+    /// A state for work that no user waits for, such as folds and refreshes: of the memory it takes no more than its share,
+    /// and spills, so that queries have theirs.
+    pub fn background(&self) -> SessionState {
+        self.background.clone()
     }
 }
 

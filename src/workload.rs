@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::privileges::Role;
 use crate::error::{Error, Kind, Result};
+use crate::metrics;
 
 /// A query is heavy from so many bytes of files on that it has to look at.
 const HEAVY: u64 = 16 << 20;
@@ -40,6 +41,8 @@ pub struct Resources {
     pub memory: usize,
     /// Bytes of memory of one query.
     pub memory_per_query: usize,
+    /// Bytes of memory of all jobs together.
+    pub memory_of_jobs: usize,
     /// Where they spill; the system's folder for temporary files if nothing is said.
     pub spill_folder: Option<PathBuf>,
     /// Bytes that all queries together may spill.
@@ -54,6 +57,7 @@ impl Resources {
         Resources {
             memory,
             memory_per_query: memory / 2,
+            memory_of_jobs: memory / 2,
             spill_folder: None,
             spill: 100 << 30,
             lanes: Lanes::default(),
@@ -127,10 +131,10 @@ impl Workload {
     pub async fn admit(
         &self,
         role: Role,
-        plan: &Arc<dyn ExecutionPlan>,
+        weight: Weight,
         context: TaskContext,
     ) -> Result<(Arc<TaskContext>, Option<OwnedSemaphorePermit>)> {
-        if !is_heavy(plan) {
+        if !weight.is_heavy() {
             return Ok((Arc::new(context), None));
         }
         let place = self.gate(role).enter().await?;
@@ -154,15 +158,15 @@ impl Workload {
 
     /// The same, with memory that counts as one query's.
     fn with_share(&self, context: TaskContext) -> Arc<TaskContext> {
-        let all = context.runtime_env();
-        let share = Share {
-            of: Arc::clone(&all.memory_pool),
-            most: self.memory_per_query,
-            own: FairSpillPool::new(self.memory_per_query),
-        };
-        let runtime = RuntimeEnv { memory_pool: Arc::new(share), ..all.as_ref().clone() };
+        let runtime = share_of(&context.runtime_env(), self.memory_per_query);
         Arc::new(context.with_runtime(Arc::new(runtime)))
     }
+}
+
+/// The same with at most so many bytes of its memory.
+pub fn share_of(all: &RuntimeEnv, most: usize) -> RuntimeEnv {
+    let share = Share { of: Arc::clone(&all.memory_pool), most, own: FairSpillPool::new(most) };
+    RuntimeEnv { memory_pool: Arc::new(share), ..all.clone() }
 }
 
 /// The same rows; the place is held as long as there may be more of them.
@@ -178,21 +182,36 @@ pub fn holding(
     Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }
 
-/// Whether a plan's work may be big: it looks at many bytes of files, whichever columns and pages of them it needs in the end,
-/// or makes much of little.
-pub fn is_heavy(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let (mut bytes, mut unbounded) = (0, false);
-    let walked = plan.apply(|node| {
-        unbounded |=
-            node.is::<CrossJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<LazyMemoryExec>();
-        let scan = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
-        if let Some(config) = scan.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
-            let files = config.file_groups.iter().flat_map(|group| group.iter());
-            bytes += files.map(PartitionedFile::effective_size).sum::<u64>();
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    walked.is_err() || unbounded || bytes >= HEAVY
+/// What a plan's work may come to.
+#[derive(Debug, Clone, Copy)]
+pub struct Weight {
+    /// Bytes of the files that it looks at, whichever columns and pages of them it needs in the end.
+    pub bytes: u64,
+    /// Whether it may make much of little.
+    pub unbounded: bool,
+}
+
+impl Weight {
+    /// That of a plan.
+    pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
+        let (mut bytes, mut unbounded) = (0, false);
+        let walked = plan.apply(|node| {
+            unbounded |=
+                node.is::<CrossJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<LazyMemoryExec>();
+            let scan = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
+            if let Some(config) = scan.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
+                let files = config.file_groups.iter().flat_map(|group| group.iter());
+                bytes += files.map(PartitionedFile::effective_size).sum::<u64>();
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        Weight { bytes, unbounded: unbounded || walked.is_err() }
+    }
+
+    /// Whether the work may be big.
+    pub fn is_heavy(self) -> bool {
+        self.unbounded || self.bytes >= HEAVY
+    }
 }
 
 /// What heavy queries of one role pass.
@@ -217,6 +236,7 @@ impl Gate {
         let role = self.role.name();
         let Lane { queries, queue, wait } = self.lane;
         let refused = |what: String| {
+            metrics::refused("queue");
             Error::new(
                 Kind::TooManyQueries,
                 format!("{queries} heavy queries of the role {role} are running, {what}"),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// of one line do not use each other. `error` is the ground that the rest of the ground floor stands on.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["config", "metrics", "shutdown"],
+    &["certificate", "config", "metrics", "shutdown"],
     &["dialect", "lake"],
     &["rollup"],
     &["catalog"],

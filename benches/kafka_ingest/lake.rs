@@ -28,7 +28,16 @@ impl Lake {
     pub(crate) async fn new(arguments: &Arguments) -> Result<Self> {
         let (folder, printed) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let mut toplake = Command::new(&arguments.toplake);
-        toplake.args(["serve", "--listen", "127.0.0.1:0", "--refresh-every", "0", "--warehouse"]);
+        toplake.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "off",
+            "--refresh-every",
+            "0",
+            "--warehouse",
+        ]);
         let server = Process::start(toplake.arg(folder.path()), printed.path().join("server"));
         let begun = Instant::now();
         let port = loop {

@@ -83,7 +83,7 @@ class Toplake:
         self.address = ("127.0.0.1", port, "bench", "toplake")
         warehouse = os.path.join(folder, "warehouse")
         self.log = open(os.path.join(folder, "toplake.log"), "w")
-        command = [binary, "serve", "--warehouse", warehouse, "--listen", f"127.0.0.1:{port}", *more]
+        command = [binary, "serve", "--warehouse", warehouse, "--listen", f"127.0.0.1:{port}", "--http", "off", *more]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         until(lambda: psql(self.address, "-c", "SELECT 1", check=False).returncode == 0, 60, "toplake's start")
 

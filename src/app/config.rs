@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use super::limits::LimitOptions;
 use super::security::{TlsOptions, UserEntry};
+use super::serve::HttpAddress;
+use super::sql_jobs::SqlJob;
+use super::token::TokenEntry;
 use crate::error::{Error, Result};
 use crate::ingest::kafka::options::Options;
 
@@ -17,6 +20,8 @@ pub(super) struct Config {
     pub(super) warehouse: Option<String>,
     /// Where PostgreSQL clients connect.
     pub(super) listen: Option<SocketAddr>,
+    /// Where HTTP listens.
+    pub(super) http: Option<HttpAddress>,
     /// Seconds between refreshes.
     pub(super) refresh_every: Option<f64>,
     /// Seconds between compactions.
@@ -27,6 +32,12 @@ pub(super) struct Config {
     pub(super) tls: TlsOptions,
     /// Who may connect.
     pub(super) users: Vec<UserEntry>,
+    /// Who may ask by HTTP.
+    pub(super) tokens: Vec<TokenEntry>,
+    /// Seconds after which whoever is behind makes the server not ready.
+    pub(super) max_lag: Option<f64>,
+    /// Scripts that run on a schedule.
+    pub(super) jobs: Vec<SqlJob>,
     /// Where admins may read and write outside of the warehouse.
     pub(super) allowed_locations: Option<Vec<String>>,
     /// What clients may take.
@@ -79,6 +90,9 @@ mod tests {
         assert_eq!(users.iter().count(), 1);
         let resources = config.limits.resources();
         assert_eq!((resources.memory, resources.spill), (4 << 30, 50 << 30));
+        let tokens = super::super::token::tokens(&config.tokens).unwrap();
+        assert!(!tokens.is_empty());
+        assert_eq!((config.jobs.len(), config.max_lag), (1, Some(300.0)));
         assert!(super::super::security::locations(config.allowed_locations.as_deref(), &users).is_ok());
     }
 
@@ -94,6 +108,8 @@ mod tests {
             (one.replace("topics", "topic"), "topic"),
             ("[limits.reader]\nheavy_queries = 0".to_owned(), "heavy_queries"),
             ("[limits]\nmemory = 'much'".to_owned(), "memory"),
+            ("http = 'here'".to_owned(), "'here' is no address"),
+            ("[[jobs]]\nname = 'a'\nsheduled = '@daily'".to_owned(), "sheduled"),
             ("[limits.guest]\nqueue = 1".to_owned(), "guest"),
             ("[[users]]\nname = 'ann'\nverifier = 'x'\nrole = 'owner'".to_owned(), "owner"),
         ] {

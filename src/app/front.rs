@@ -1,11 +1,15 @@
 //! The engine behind the PostgreSQL front end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::execution::memory_pool::MemoryPool;
+use datafusion::prelude::SessionContext;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::inventory::Holdings;
 use super::rate::{Rate, Rates};
@@ -14,15 +18,19 @@ use crate::catalog::access::Access;
 use crate::catalog::locations::Locations;
 use crate::catalog::schemas::CATALOG;
 use crate::error::{Error, Result};
-use crate::pg;
 use crate::session::Engine;
 use crate::statement::{self, Session, Statement};
+use crate::{http, pg};
 
 /// A session of the engine for each client.
 pub struct Front {
     engine: Engine,
     bounds: Bounds,
     workers: Option<Workers>,
+    /// Who is connected.
+    connected: pg::Sessions,
+    /// Sessions of those who ask by HTTP.
+    asking: Mutex<HashMap<Access, Session>>,
 }
 
 /// What nobody gets beyond.
@@ -48,12 +56,62 @@ impl Front {
 
     /// The same within bounds.
     pub fn within(engine: Engine, bounds: Bounds) -> Arc<Self> {
-        Arc::new(Front { engine, bounds, workers: None })
+        Arc::new(Front {
+            engine,
+            bounds,
+            workers: None,
+            connected: Default::default(),
+            asking: Default::default(),
+        })
     }
 
     /// A front within bounds whose statements run on threads of their own.
-    pub(super) fn with_workers(engine: Engine, bounds: Bounds, workers: Workers) -> Arc<Self> {
-        Arc::new(Front { engine, bounds, workers: Some(workers) })
+    pub(super) fn with_workers(
+        engine: Engine,
+        bounds: Bounds,
+        workers: Workers,
+        connected: pg::Sessions,
+    ) -> Arc<Self> {
+        Arc::new(Front { engine, bounds, workers: Some(workers), connected, asking: Default::default() })
+    }
+}
+
+impl Front {
+    /// A session that shares the machine with others.
+    fn among_others(&self, ctx: SessionContext, access: Access) -> Session {
+        let session =
+            Session::of(ctx, Arc::clone(self.engine.warehouse()), access).beside(self.engine.workload());
+        match &self.workers {
+            Some(workers) => session.on(workers.lanes()),
+            None => session,
+        }
+    }
+}
+
+impl http::Host for Front {
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn session(&self, access: &Access) -> Result<Session> {
+        if let Some(rate) = self.bounds.rates.of(access.role()) {
+            rate.take()?;
+        }
+        let mut asking = self.asking.lock();
+        if let Some(session) = asking.get(access) {
+            return Ok(session.clone());
+        }
+        let session = self.among_others(self.engine.context_of(access), access.clone());
+        asking.insert(access.clone(), session.clone());
+        Ok(session)
+    }
+
+    fn threads(&self) -> Handle {
+        self.workers.as_ref().map_or_else(Handle::current, |workers| workers.lanes().small)
+    }
+
+    fn connections(&self) -> usize {
+        self.connected.count()
     }
 }
 
@@ -64,12 +122,7 @@ impl pg::Engine for Front {
         let ctx = self.engine.context_of(&access);
         let holdings = Arc::new(Holdings(Arc::clone(self.engine.warehouse())));
         pg::register_pg_catalog_of(&ctx, CATALOG, client, holdings)?;
-        let session = Session::of(ctx, Arc::clone(self.engine.warehouse()), access);
-        let session = session.beside(self.engine.workload()).watching();
-        let session = match &self.workers {
-            Some(workers) => session.on(workers.lanes()),
-            None => session,
-        };
+        let session = self.among_others(ctx, access).watching();
         let rate = self.bounds.rates.of(client.role);
         Ok(Arc::new(Connected { session, rate, workers: self.workers.clone() }))
     }

@@ -21,6 +21,7 @@ pub(super) struct LimitOptions {
     reserved_connections: Option<usize>,
     memory: Option<ByteSize>,
     memory_per_query: Option<ByteSize>,
+    memory_of_jobs: Option<ByteSize>,
     spill_folder: Option<PathBuf>,
     spill: Option<ByteSize>,
     reader: RoleLimits,
@@ -67,6 +68,7 @@ impl LimitOptions {
         if self.connections == Some(0)
             || self.memory == Some(ByteSize(0))
             || self.memory_per_query == Some(ByteSize(0))
+            || self.memory_of_jobs == Some(ByteSize(0))
         {
             return Err(zero("a number of connections or bytes"));
         }
@@ -79,6 +81,9 @@ impl LimitOptions {
         let mut resources = Resources::with_memory(self.memory.map_or_else(default_memory_limit, bytes));
         if let Some(share) = self.memory_per_query {
             resources.memory_per_query = bytes(share);
+        }
+        if let Some(share) = self.memory_of_jobs {
+            resources.memory_of_jobs = bytes(share);
         }
         if let Some(spill) = self.spill {
             resources.spill = spill.as_u64();

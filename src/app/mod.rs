@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod doctor;
 mod front;
 mod ingest;
 mod inventory;
@@ -14,6 +15,8 @@ mod security;
 mod serve;
 mod signal;
 mod sql;
+mod sql_jobs;
+mod token;
 mod upkeep;
 mod user;
 mod workers;
@@ -54,6 +57,10 @@ pub enum Command {
     Offsets(offsets::Offsets),
     /// Print the entry of a server's configuration that lets a user in; asks for the password
     User(user::Arguments),
+    /// Print a new bearer token for HTTP, and the entry of a server's configuration that lets it in
+    Token(token::Arguments),
+    /// Look whether a warehouse and a configuration are fit for use, and say what to do where they are not
+    Doctor(doctor::Arguments),
 }
 
 /// Runs a command line to its end.
@@ -66,16 +73,21 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Ingest(source) => ingest::run(source).await,
         Command::Offsets(what) => offsets::run(what).await,
         Command::User(arguments) => user::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(arguments).await,
     }
 }
 
-/// Text on standard error; `RUST_LOG` says how much.
+/// On standard error: text for people at a terminal, JSON for programs elsewhere, or as `TOPLAKE_LOG_FORMAT` says (text, json);
+/// `RUST_LOG` says how much.
 fn log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,toplake=info"));
+    let terminal = std::io::stderr().is_terminal();
+    let json = std::env::var("TOPLAKE_LOG_FORMAT").map_or(!terminal, |format| format == "json");
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A program that embeds this may have a subscriber of its own.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .try_init();
+    let _ = match json {
+        true => subscriber.json().flatten_event(true).try_init(),
+        false => subscriber.with_ansi(terminal).try_init(),
+    };
 }

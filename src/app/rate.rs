@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::catalog::privileges::Role;
 use crate::error::{Error, Kind, Result};
+use crate::metrics;
 
 /// A bucket of tokens: it fills steadily, holds those of a second, and each statement takes one.
 #[derive(Debug)]
@@ -34,6 +35,9 @@ impl Rate {
         let enough = tokens >= 1.0;
         *state = (if enough { tokens - 1.0 } else { tokens }, last.max(now));
         drop(state);
+        if !enough {
+            metrics::refused("rate");
+        }
         match enough {
             true => Ok(()),
             false => Err(Error::new(

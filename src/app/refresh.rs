@@ -1,81 +1,191 @@
-//! The job that keeps materialized views fresh while a server runs.
+//! What keeps materialized views fresh while a server runs.
+//!
+//! Views that are made from the same events belong together: a family is refreshed by one server at a time, finest rollup
+//! first, so several servers share the families among them. A family that takes long keeps no other waiting.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use crate::catalog::jobs::REFRESH;
 use crate::catalog::options::keys;
 use crate::catalog::warehouse::Object;
 use crate::error::{Error, Result};
-use crate::jobs::Job;
+use crate::jobs::task::Task;
 use crate::leaderboard;
 use crate::rollup::fold::fold;
 use crate::session::Engine;
 
-/// How often the job looks for views that are due.
+/// How often the task looks for views that are due.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A job that folds rollups, finest first, and refreshes leaderboards, each when it is due: by its own `refresh_every`,
-/// else `every`.
-pub(super) fn job(engine: Engine, every: Duration) -> Job {
-    let last: Arc<Mutex<HashMap<String, Instant>>> = Default::default();
-    Job {
-        name: "refresh".into(),
+/// The family of leaderboards that are made from no events, or from several tables of them.
+const MIXED: &str = "*";
+
+/// A task that folds rollups and refreshes leaderboards, each when it is due: by its own `refresh_every`, else `every`.
+pub(super) fn task(engine: Engine, every: Duration) -> Task {
+    let families =
+        Arc::new(Families { engine, every, last: Default::default(), running: Default::default() });
+    Task {
+        name: REFRESH.into(),
         pause: LOOK,
         run: Box::new(move || {
-            let (engine, last) = (engine.clone(), Arc::clone(&last));
-            async move { once(&engine, every, &last).await }.boxed()
+            let families = Arc::clone(&families);
+            async move { families.look().await }.boxed()
         }),
     }
 }
 
-/// Refreshes what is due. One view that fails does not keep the others waiting; the first error is given at the end.
-async fn once(engine: &Engine, every: Duration, last: &Mutex<HashMap<String, Instant>>) -> Result<()> {
-    let mut failed: Option<Error> = None;
-    let mut views = vec![];
-    for name in engine.warehouse().list().await? {
-        match engine.warehouse().get(&name).await {
-            Ok(Some(Object::Rollup(table))) => {
-                let own = refresh_every(&table.rollup().table.snapshot());
-                views.push((table.rollup().level(), name, Object::Rollup(table), own));
+struct Families {
+    engine: Engine,
+    every: Duration,
+    /// When each view was refreshed last, here.
+    last: Mutex<HashMap<String, Instant>>,
+    /// Families that are being refreshed. They stop where the task does.
+    running: tokio::sync::Mutex<Running>,
+}
+
+#[derive(Default)]
+struct Running {
+    tasks: JoinSet<(String, Result<()>)>,
+    names: Vec<String>,
+}
+
+/// A view that is due.
+struct View {
+    level: usize,
+    name: String,
+    object: Object,
+}
+
+impl Families {
+    /// Begins to refresh what is due, and tells how what was begun before has ended.
+    async fn look(self: &Arc<Self>) -> Result<()> {
+        let (families, mut failed) = self.due().await?;
+        let mut running = self.running.lock().await;
+        while let Some(ended) = running.tasks.try_join_next() {
+            match ended {
+                Ok((family, done)) => {
+                    running.names.retain(|name| *name != family);
+                    failed = failed.or(done.err());
+                }
+                Err(e) => {
+                    running.names.clear();
+                    failed = failed.or(Some(Error::internal(format!("a refresh ended: {e}"))));
+                }
             }
-            Ok(Some(Object::Leaderboard(board))) => {
-                let own = refresh_every(&board.table().snapshot());
-                // After all rollups.
-                views.push((usize::MAX, name, Object::Leaderboard(board), own));
-            }
-            Ok(_) => {}
-            Err(e) => failed = failed.or(Some(e.context(format!("'{name}'")))),
         }
+        for (family, views) in families {
+            if running.names.contains(&family) {
+                continue;
+            }
+            // Whose turn it is; while the store cannot be asked, that of whoever had it.
+            if !self.engine.warehouse().leases().hold(&format!("{REFRESH}-{family}")).await? {
+                continue;
+            }
+            running.names.push(family.clone());
+            let families = Arc::clone(self);
+            running.tasks.spawn(async move {
+                let done = families.refresh(views).await;
+                (family, done)
+            });
+        }
+        failed.map_or(Ok(()), Err)
     }
-    views.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    for (_, name, view, own) in views {
-        let due = last.lock().get(&name).is_none_or(|at| at.elapsed() >= own.unwrap_or(every));
-        if !due {
-            continue;
-        }
-        last.lock().insert(name.clone(), Instant::now());
-        let run = engine.warehouse().jobs().begin(REFRESH, &name);
-        let done = match &view {
-            // One unit of what is to be computed anew, so that no other view has to wait for all of it.
-            Object::Rollup(table) => fold(table.rollup(), &engine.state()).await.map(|folded| folded.rows),
-            Object::Leaderboard(board) => {
-                leaderboard::refresh(engine.warehouse(), board, &engine.state()).await.map(|done| done.rows)
+
+    /// The views that are due, by family. One that cannot be opened does not keep the others waiting.
+    async fn due(&self) -> Result<(BTreeMap<String, Vec<View>>, Option<Error>)> {
+        let mut failed: Option<Error> = None;
+        let mut families: BTreeMap<String, Vec<View>> = BTreeMap::new();
+        let warehouse = self.engine.warehouse();
+        for name in warehouse.list().await? {
+            let object = match warehouse.get(&name).await {
+                Ok(Some(object)) => object,
+                Ok(None) => continue,
+                Err(e) => {
+                    failed = failed.or(Some(e.context(format!("'{name}'"))));
+                    continue;
+                }
+            };
+            let (family, level, own) = match &object {
+                Object::Rollup(table) => {
+                    let rollup = table.rollup();
+                    (
+                        rollup.events().name().to_owned(),
+                        rollup.level(),
+                        refresh_every(&rollup.table.snapshot()),
+                    )
+                }
+                Object::Leaderboard(board) => {
+                    let family = self.family_of(board.sql()).await;
+                    // After all rollups.
+                    (family, usize::MAX, refresh_every(&board.table().snapshot()))
+                }
+                _ => continue,
+            };
+            let due = self.last.lock().get(&name).is_none_or(|at| at.elapsed() >= own.unwrap_or(self.every));
+            if due {
+                families.entry(family).or_default().push(View { level, name, object });
             }
-            _ => Ok(0),
-        };
-        if let Ok(rows) = done {
-            run.unit(rows);
         }
-        if let Err(e) = run.end(done) {
-            failed = failed.or(Some(e.context(format!("'{name}'"))));
+        for views in families.values_mut() {
+            views.sort_by(|a, b| (a.level, &a.name).cmp(&(b.level, &b.name)));
         }
+        Ok((families, failed))
     }
-    failed.map_or(Ok(()), Err)
+
+    /// The events that a leaderboard is made from, if all of it is made from the same.
+    async fn family_of(&self, sql: &str) -> String {
+        let warehouse = self.engine.warehouse();
+        let mut found: Option<String> = None;
+        let mut open = crate::catalog::names_in(sql).unwrap_or_default();
+        while let Some(name) = open.pop() {
+            let events = match warehouse.built(&name) {
+                Some(Object::Rollup(table)) => table.rollup().events().name().to_owned(),
+                Some(Object::Table(events)) if events.options().time_column.is_some() => name,
+                // A plain table has no rollups; what a view is made from is not looked into.
+                Some(Object::Table(_) | Object::External(_)) => continue,
+                _ => return MIXED.to_owned(),
+            };
+            if found.get_or_insert_with(|| events.clone()) != &events {
+                return MIXED.to_owned();
+            }
+        }
+        found.unwrap_or_else(|| MIXED.to_owned())
+    }
+
+    /// Refreshes views of a family. One that fails does not keep the others waiting; the first error is given at the end.
+    async fn refresh(&self, views: Vec<View>) -> Result<()> {
+        let mut failed: Option<Error> = None;
+        let engine = &self.engine;
+        for View { name, object, .. } in views {
+            self.last.lock().insert(name.clone(), Instant::now());
+            let run = engine.warehouse().jobs().begin(REFRESH, &name);
+            let done = match &object {
+                // One unit of what is to be computed anew, so that no other view has to wait for all of it.
+                Object::Rollup(table) => {
+                    fold(table.rollup(), &engine.background()).await.map(|folded| folded.rows)
+                }
+                Object::Leaderboard(board) => {
+                    let refreshed =
+                        leaderboard::refresh(engine.warehouse(), board, &engine.background()).await;
+                    refreshed.map(|done| if done.committed { done.rows } else { 0 })
+                }
+                _ => Ok(0),
+            };
+            if let Ok(rows) = done {
+                run.unit(rows);
+            }
+            if let Err(e) = run.end(done) {
+                failed = failed.or(Some(e.context(format!("'{name}'"))));
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
 }
 
 fn refresh_every(snapshot: &crate::lake::snapshot::Snapshot) -> Option<Duration> {

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::catalog::locations::Locations;
 use crate::catalog::privileges::Role;
+use crate::certificate::Certificate;
 use crate::error::{Error, Result};
+use crate::http;
 use crate::pg::{self, RequireTls, Tls, User, Users};
 
 /// `[tls]`, and the flags that win over it.
@@ -29,6 +31,16 @@ pub(super) struct TlsOptions {
 }
 
 impl TlsOptions {
+    /// The certificate and its key, if there are any.
+    fn certificate(&self) -> Result<Option<Certificate>> {
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => Certificate::read(certificate, key).map(Some),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(Error::invalid_input("tls: there is a certificate and no key")),
+            (None, Some(_)) => Err(Error::invalid_input("tls: there is a key and no certificate")),
+        }
+    }
+
     /// The same, with what it leaves open as a file says.
     pub(super) fn or(self, config: &TlsOptions) -> Self {
         TlsOptions {
@@ -76,12 +88,7 @@ pub(super) fn options(address: SocketAddr, tls: &TlsOptions, users: Users) -> Re
         Some(true) => RequireTls::Always,
         Some(false) => RequireTls::Never,
     };
-    let certificate = match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
-        (None, None) => None,
-        (Some(_), None) => return Err(Error::invalid_input("tls: there is a certificate and no key")),
-        (None, Some(_)) => return Err(Error::invalid_input("tls: there is a key and no certificate")),
-    };
+    let certificate = tls.certificate()?.map(|certificate| Tls::new(&certificate));
     if certificate.is_none() && require_tls == RequireTls::Always {
         return Err(Error::invalid_input("tls: it is required, and there is no certificate")
             .with_hint("give --tls-certificate and --tls-key, or [tls] in --config"));
@@ -99,6 +106,31 @@ pub(super) fn options(address: SocketAddr, tls: &TlsOptions, users: Users) -> Re
         }
     }
     Ok(pg::Options { users: Arc::new(users), tls: certificate, require_tls, ..Default::default() })
+}
+
+/// What HTTP has to know, for a server that listens for it on `address`: as strict as the front end.
+pub(super) fn http_options(
+    address: SocketAddr,
+    tls: &TlsOptions,
+    users: &Users,
+    tokens: http::Tokens,
+) -> Result<http::Options> {
+    let certificate = tls.certificate()?;
+    if !address.ip().is_loopback() {
+        let refuse = |why: &str| Error::invalid_input(format!("cannot listen on {address} for http: {why}"));
+        if tokens.is_empty() {
+            return Err(refuse("no tokens are configured").with_hint(
+                "add [[tokens]] to --config (toplake token NAME prints an entry), or listen on a loopback address",
+            ));
+        }
+        if certificate.is_none() && tls.require != Some(false) {
+            return Err(refuse("there is no certificate, so anybody on the way could read along")
+                .with_hint("add [tls] certificate and key to --config; require = false does without"));
+        }
+    }
+    // Where passwords are asked for, nobody reads without saying who it is.
+    let tokens = if users.is_empty() { tokens } else { tokens.required() };
+    Ok(http::Options { tokens, certificate, ..Default::default() })
 }
 
 #[cfg(test)]

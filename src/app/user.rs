@@ -20,7 +20,7 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleName {
+pub(super) enum RoleName {
     /// Read
     Reader,
     /// Read, add and delete rows, refresh views

@@ -4,6 +4,8 @@
 //! several: the keys are one JSON object, `keys->>'country'` to a PostgreSQL user, and values are shown as text.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray};
@@ -22,9 +24,10 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::Expr;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use super::access::Access;
+use super::jobs::Jobs;
 use super::privileges::Privilege;
 use super::warehouse::Warehouse;
 use crate::error::{Error, Result};
@@ -167,6 +170,8 @@ impl TableProvider for Audit {
             measures: rollup.definition.measure_columns().map(str::to_owned).collect(),
             keys: rollup.definition.key_columns().map(str::to_owned).collect(),
             schema: self.schema(),
+            rollup: self.rollup.clone(),
+            jobs: Arc::clone(self.warehouse.jobs()),
         };
         let partition: Arc<dyn PartitionStream> = Arc::new(differences);
         let exec =
@@ -182,6 +187,8 @@ struct Differences {
     measures: Vec<String>,
     keys: Vec<String>,
     schema: SchemaRef,
+    rollup: String,
+    jobs: Arc<Jobs>,
 }
 
 impl PartitionStream for Differences {
@@ -203,7 +210,18 @@ impl PartitionStream for Differences {
             let lines = lines_of(&batch, &measures, &keys, &shown).map_err(DataFusionError::from);
             async move { lines }
         });
-        Box::pin(RecordBatchStreamAdapter::new(schema, lines))
+        // An audit that was read to its end has found so many.
+        let (jobs, rollup, found) =
+            (Arc::clone(&self.jobs), self.rollup.clone(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&found);
+        let lines = lines.inspect_ok(move |lines| {
+            counted.fetch_add(lines.num_rows() as u64, Ordering::Relaxed);
+        });
+        let end = futures::stream::poll_fn(move |_| {
+            jobs.audited(&rollup, found.load(Ordering::Relaxed));
+            Poll::Ready(None)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(schema, lines.chain(end)))
     }
 }
 

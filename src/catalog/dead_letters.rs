@@ -33,5 +33,5 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// The table.
 pub(super) fn definition() -> Definition {
-    Definition { name: NAME, time: TIME, schema: Arc::clone(&SCHEMA), route: Route::DeadLetters }
+    Definition { name: NAME, time: TIME, schema: Arc::clone(&SCHEMA), route: Some(Route::DeadLetters) }
 }

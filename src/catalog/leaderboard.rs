@@ -1,5 +1,6 @@
 //! A snapshot materialized view: small, and kept in memory as long as its version is the newest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +14,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::Expr;
 use parking_lot::Mutex;
 
-use crate::error::Error;
+use super::row_index::RowIndex;
+use crate::error::{Error, Result};
 use crate::lake::pin::Pins;
 use crate::lake::scan::Scan;
 use crate::lake::snapshot::Snapshot;
@@ -22,6 +24,9 @@ use crate::lake::table::Table;
 /// A leaderboard of more bytes than this is read from its files each time.
 pub const MAX_CACHED_BYTES: i64 = 64 << 20;
 
+/// More sets of columns than this have no index: each takes about as much memory as the rows.
+const MAX_INDEXES: usize = 4;
+
 /// The table.
 #[derive(Debug)]
 pub struct LeaderboardTable {
@@ -29,7 +34,39 @@ pub struct LeaderboardTable {
     schema: SchemaRef,
     sql: String,
     statement: String,
-    cached: Mutex<Option<(i64, RecordBatch)>>,
+    cached: Mutex<Option<InMemory>>,
+}
+
+/// Indexes by the numbers of their columns.
+type Indexes = Vec<(Vec<usize>, Arc<RowIndex>)>;
+
+/// The rows of one version.
+#[derive(Debug, Clone)]
+pub struct InMemory {
+    version: i64,
+    rows: RecordBatch,
+    indexes: Arc<Mutex<Indexes>>,
+}
+
+impl InMemory {
+    /// The rows.
+    pub fn rows(&self) -> &RecordBatch {
+        &self.rows
+    }
+
+    /// An index of the rows by these columns, which is made when it is first asked for. None where there are too many already.
+    pub fn index(&self, columns: &[usize]) -> Result<Option<Arc<RowIndex>>> {
+        let mut indexes = self.indexes.lock();
+        if let Some((_, index)) = indexes.iter().find(|(of, _)| of == columns) {
+            return Ok(Some(Arc::clone(index)));
+        }
+        if indexes.len() == MAX_INDEXES {
+            return Ok(None);
+        }
+        let index = Arc::new(RowIndex::of(&self.rows, columns)?);
+        indexes.push((columns.to_vec(), Arc::clone(&index)));
+        Ok(Some(index))
+    }
 }
 
 impl LeaderboardTable {
@@ -49,13 +86,19 @@ impl LeaderboardTable {
         &self.sql
     }
 
+    /// The versions that the refresh read which made the rows of a version.
+    pub async fn sources_shown(&self, at: &Snapshot) -> Result<BTreeMap<String, i64>> {
+        let newest = self.table.commits(at.version - 1, at.version).await?;
+        Ok(newest.last().map(|c| c.sources.clone()).unwrap_or_default())
+    }
+
     /// The rows of this version, if they are in memory.
-    pub fn in_memory(&self, snapshot: &Snapshot) -> Option<RecordBatch> {
+    pub fn in_memory(&self, snapshot: &Snapshot) -> Option<InMemory> {
         if snapshot.schema != self.schema {
             return None;
         }
         let cached = self.cached.lock();
-        cached.as_ref().filter(|(version, _)| *version == snapshot.version).map(|(_, rows)| rows.clone())
+        cached.as_ref().filter(|cached| cached.version == snapshot.version).cloned()
     }
 
     fn scan_files(
@@ -101,7 +144,7 @@ impl TableProvider for LeaderboardTable {
             return self.scan_files(state, &snapshot, projection, limit);
         }
         let rows = match self.in_memory(&snapshot) {
-            Some(rows) => rows,
+            Some(known) => known.rows,
             None => {
                 let plan = self.scan_files(state, &snapshot, None, None)?;
                 // One batch keeps the order of the rows through whatever is planned on top.
@@ -109,8 +152,9 @@ impl TableProvider for LeaderboardTable {
                 let rows = datafusion::arrow::compute::concat_batches(&self.schema, &read)?;
                 let mut cached = self.cached.lock();
                 // A transaction may read an older version than others do.
-                if cached.as_ref().is_none_or(|(version, _)| *version < snapshot.version) {
-                    *cached = Some((snapshot.version, rows.clone()));
+                if cached.as_ref().is_none_or(|cached| cached.version < snapshot.version) {
+                    let (version, rows) = (snapshot.version, rows.clone());
+                    *cached = Some(InMemory { version, rows, indexes: Default::default() });
                 }
                 rows
             }

@@ -109,5 +109,5 @@ pub(super) async fn write(into: &Table, table: &str, commits: &[Arc<Commit>]) ->
 
 /// The table.
 pub(super) fn definition() -> Definition {
-    Definition { name: NAME, time: TIME, schema: Arc::clone(&SCHEMA), route: Route::Ledger }
+    Definition { name: NAME, time: TIME, schema: Arc::clone(&SCHEMA), route: Some(Route::Ledger) }
 }

@@ -6,6 +6,7 @@
 //! | [`schemas`] | `toplake.public` and `toplake.toplake` for the engine |
 //! | [`events`] | tables with rows of their own |
 //! | [`leaderboard`] | snapshot views |
+//! | [`row_index`] | which rows of them have these values |
 //! | [`external`] | tables elsewhere |
 //! | [`outbox`] | what one table's commits have for another |
 //! | [`side_table`] | tables of our own that this ends up in |
@@ -18,6 +19,9 @@
 //! | [`pipelines`] | the system table of how those are that bring events in |
 //! | [`offsets`] | where streams stand, and moving that by hand |
 //! | [`jobs`] | the system table of long work |
+//! | [`schedule`] | jobs as all servers know them: what they are, their last runs, who wants what |
+//! | [`cron`] | when a job is due |
+//! | [`job_runs`] | the system table of what jobs have done |
 //! | [`rollups`] | the system table of materialized views |
 //! | [`sources`] | the system table of where rows come from |
 //! | [`interrupt`] | until when a statement may be stopped |
@@ -32,10 +36,12 @@
 pub mod access;
 pub mod audit;
 pub mod comments;
+pub mod cron;
 pub mod dead_letters;
 pub mod events;
 pub mod external;
 pub mod interrupt;
+pub mod job_runs;
 pub mod jobs;
 pub mod late;
 pub mod leaderboard;
@@ -49,6 +55,8 @@ pub mod privileges;
 pub mod recent_keys;
 mod replayed;
 pub mod rollups;
+pub mod row_index;
+pub mod schedule;
 pub mod schemas;
 pub mod side_table;
 pub mod sources;

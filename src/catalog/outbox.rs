@@ -257,8 +257,8 @@ impl Warehouse {
         let on = table.snapshot();
         let mut routes = vec![];
         for side in self.side_tables() {
-            if side.route().begins_at(&on) {
-                routes.push((side.route(), Arc::clone(side.table().await?)));
+            if let Some(route) = side.route().filter(|route| route.begins_at(&on)) {
+                routes.push((route, Arc::clone(side.table().await?)));
             }
         }
         if Route::Late.begins_at(&on) {
@@ -296,7 +296,9 @@ impl Warehouse {
         let mut from = vec![];
         let sides = self.side_tables();
         if let Some(side) = sides.iter().find(|side| side.store().prefix() == table.store().prefix()) {
-            from.extend(self.tables().await?.into_iter().map(|events| (side.route(), events)));
+            if let Some(route) = side.route() {
+                from.extend(self.tables().await?.into_iter().map(|events| (route, events)));
+            }
             return Ok(from);
         }
         if let Some(events) = super::late::events_of(&table.snapshot()) {

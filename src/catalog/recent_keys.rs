@@ -46,7 +46,7 @@ pub static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// The table.
 pub(super) fn definition() -> Definition {
-    Definition { name: NAME, time: TIME, schema: Arc::clone(&SCHEMA), route: Route::RecentKeys }
+    Definition { name: NAME, time: TIME, schema: Arc::clone(&SCHEMA), route: Some(Route::RecentKeys) }
 }
 
 /// What an events table has named until its newest version, added or not, and that version.

@@ -15,6 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::Expr;
 
 use super::jobs::REFRESH;
+use super::leaderboard::LeaderboardTable;
 use super::options::keys;
 use super::warehouse::{Object, Warehouse};
 use super::watermark;
@@ -22,6 +23,7 @@ use crate::error::Result;
 use crate::lake::action::CommitKind;
 use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
+use crate::lake::snapshot::Snapshot;
 use crate::lake::table::now_ms;
 use crate::rollup::view::{Edition, PinnedRollup};
 
@@ -71,6 +73,8 @@ impl Rollups {
                 number("rows"),
                 Field::new("last_refresh", timestamp(true), true),
                 number("refresh_every_seconds"),
+                number("age_seconds"),
+                text("last_error"),
                 text("definition"),
             ],
         };
@@ -141,10 +145,13 @@ impl Rollups {
 
     async fn leaderboards(&self, pins: &Pins) -> Result<RecordBatch> {
         let (mut names, mut definitions) = (Texts::default(), Texts::default());
-        let (mut rows, mut times, mut every) = (vec![], vec![], vec![]);
+        let (mut rows, mut times, mut every, mut ages) = (vec![], vec![], vec![], vec![]);
+        let mut errors = Texts::default();
         for name in self.warehouse.list().await? {
             let Ok(Some(Object::Leaderboard(table))) = self.warehouse.get(&name).await else { continue };
             let snapshot = pins.snapshot(table.table()).await?;
+            ages.push(self.age(&table, &snapshot).await);
+            errors.push(self.warehouse.jobs().error(REFRESH, &name));
             names.push(Some(name));
             rows.push(snapshot.rows().map(|n| n as i64));
             times.push(Some(snapshot.timestamp * 1000));
@@ -161,8 +168,20 @@ impl Rollups {
             Arc::new(Int64Array::from(rows)),
             Arc::new(TimestampMicrosecondArray::from(times).with_timezone("UTC")),
             Arc::new(Int64Array::from(every)),
+            Arc::new(Int64Array::from(ages)),
+            errors.array(),
             definitions.array(),
         ])
+    }
+
+    /// For how many seconds a leaderboard has not shown something that is new in what it reads; 0 if there is nothing new.
+    async fn age(&self, board: &LeaderboardTable, snapshot: &Snapshot) -> Option<i64> {
+        let shown = board.sources_shown(snapshot).await.ok()?;
+        let is_new = |(name, version): (&String, &i64)| {
+            self.warehouse.opened(name).is_some_and(|now| now.version > *version)
+        };
+        let age = (now_ms() - snapshot.timestamp).max(0) / 1000;
+        Some(if shown.is_empty() || shown.iter().any(is_new) { age } else { 0 })
     }
 
     fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result as EngineResult;
 
+use super::job_runs::refreshes;
 use super::jobs::JobsTable;
 use super::pipelines::Pipelines;
 use super::rollups::{Rollups, Which};
@@ -72,8 +73,17 @@ impl SchemaProvider for PublicSchema {
 #[derive(Debug)]
 struct SystemSchema(Arc<Warehouse>);
 
-const SYSTEM_TABLES: [&str; 7] =
-    ["dead_letters", "jobs", "leaderboards", "ledger", "pipelines", "rollups", "sources"];
+const SYSTEM_TABLES: [&str; 9] = [
+    "dead_letters",
+    "job_runs",
+    "jobs",
+    "leaderboards",
+    "ledger",
+    "pipelines",
+    "refreshes",
+    "rollups",
+    "sources",
+];
 
 #[async_trait]
 impl SchemaProvider for SystemSchema {
@@ -85,6 +95,8 @@ impl SchemaProvider for SystemSchema {
         Ok(match name {
             "dead_letters" => Some(Arc::clone(self.0.dead_letters()) as _),
             "ledger" => Some(Arc::clone(self.0.ledger()) as _),
+            "job_runs" => Some(Arc::clone(self.0.job_runs()) as _),
+            "refreshes" => Some(Arc::new(refreshes(&self.0)?)),
             "jobs" => Some(Arc::new(JobsTable::new(Arc::clone(&self.0)))),
             "pipelines" => Some(Arc::new(Pipelines::new(Arc::clone(&self.0)))),
             "sources" => Some(Arc::new(Sources::new(Arc::clone(&self.0)))),

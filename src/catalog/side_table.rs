@@ -31,9 +31,13 @@ use crate::lake::schema::to_delta;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::store::Store;
 use crate::lake::table::{NewTable, Table};
+use crate::lake::writer::{FileWriter, discard};
 
 /// How long rows are kept if nothing else is said: 90 days, in microseconds.
 pub const RETENTION: i64 = 90 * 86_400_000_000;
+
+/// Times that rows are added again after losing to another.
+const TRIES: usize = 20;
 
 /// The folder of what is ours in a warehouse; no table of a user has a name that begins like this.
 pub(super) const OURS: &str = "_toplake";
@@ -47,8 +51,8 @@ pub(super) struct Definition {
     pub(super) time: &'static str,
     /// Its rows.
     pub(super) schema: SchemaRef,
-    /// The way on which they come.
-    pub(super) route: Route,
+    /// The way on which they come; without one they are written by [`SideTable::append`] alone.
+    pub(super) route: Option<Route>,
 }
 
 /// The table.
@@ -77,8 +81,8 @@ impl SideTable {
         self.definition.time
     }
 
-    /// The way on which its rows come.
-    pub fn route(&self) -> Route {
+    /// The way on which its rows come from other tables, if they do.
+    pub fn route(&self) -> Option<Route> {
         self.definition.route
     }
 
@@ -139,6 +143,30 @@ impl SideTable {
                 done => return done.map(|_| ()),
             }
         }
+    }
+
+    /// Adds rows that come from nowhere else.
+    pub(super) async fn append(&self, rows: &RecordBatch) -> Result<()> {
+        let table = self.table().await?;
+        let mut lost = None;
+        for _ in 0..TRIES {
+            let now = table.update().await?;
+            let mut writer = FileWriter::new(table.store(), Arc::clone(&now.schema), None);
+            if let Err(e) = writer.write(rows).await {
+                writer.abandon().await;
+                return Err(e);
+            }
+            let mut change = Change::new(CommitKind::Append, "APPEND", &now);
+            change.adds = writer.finish().await?;
+            match table.commit(&change).await {
+                Err(e) if e.kind() == Kind::Conflict => {
+                    discard(table.store(), &change.adds).await;
+                    lost = Some(e);
+                }
+                done => return done.map(|_| ()),
+            }
+        }
+        Err(lost.unwrap_or_else(|| Error::internal("no try was made")))
     }
 
     /// What is on its way at the version `mine`: files, and rows that are in none yet.

@@ -18,6 +18,7 @@ use parking_lot::RwLock;
 use super::comments::Comments;
 use super::dead_letters;
 use super::events::{Beside, EventsTable};
+use super::job_runs;
 use super::jobs::Jobs;
 use super::late;
 use super::leaderboard::LeaderboardTable;
@@ -25,11 +26,12 @@ use super::ledger;
 use super::options::{Late, ObjectKind, keys};
 use super::privileges::Grants;
 use super::recent_keys;
-use super::side_table::SideTable;
+use super::side_table::{OURS, SideTable};
 use crate::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
+use crate::lake::lease::{self, Leases};
 use crate::lake::scan::locate;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::store::Store;
@@ -106,6 +108,8 @@ pub struct Warehouse {
     dead_letters: Arc<SideTable>,
     ledger: Arc<SideTable>,
     recent_keys: Arc<SideTable>,
+    job_runs: Arc<SideTable>,
+    leases: Arc<Leases>,
     jobs: Arc<Jobs>,
 }
 
@@ -121,6 +125,8 @@ impl Warehouse {
             dead_letters: Arc::new(SideTable::new(dead_letters::definition(), &store, this.clone())),
             ledger: Arc::new(SideTable::new(ledger::definition(), &store, this.clone())),
             recent_keys: Arc::new(SideTable::new(recent_keys::definition(), &store, this.clone())),
+            job_runs: Arc::new(SideTable::new(job_runs::definition(), &store, this.clone())),
+            leases: Leases::new(store.child(OURS).child("leases"), lease::LENGTH),
             store,
             entries: Default::default(),
             names: Default::default(),
@@ -150,9 +156,19 @@ impl Warehouse {
         &self.recent_keys
     }
 
-    /// The tables of our own that others' commits fill.
-    pub fn side_tables(&self) -> [&Arc<SideTable>; 3] {
-        [&self.dead_letters, &self.ledger, &self.recent_keys]
+    /// What jobs have done.
+    pub fn job_runs(&self) -> &Arc<SideTable> {
+        &self.job_runs
+    }
+
+    /// Which process does what.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
+    }
+
+    /// The tables of our own.
+    pub fn side_tables(&self) -> [&Arc<SideTable>; 4] {
+        [&self.dead_letters, &self.ledger, &self.recent_keys, &self.job_runs]
     }
 
     /// What runs in this process.

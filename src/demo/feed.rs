@@ -1,4 +1,4 @@
-//! Puts generated sales into the table, and remembers with each commit up to when.
+//! Puts generated events into a table, and remembers with each commit up to when.
 //!
 //! The position `toplake.demo` (microseconds) moves in the commit of the rows, so a demo that is stopped at any moment
 //! carries on where it was: nothing is missing and nothing is there twice.
@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 
+use super::Sample;
+use super::clicks::Clicks;
 use super::generator::{Generator, rhythm};
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
@@ -31,14 +33,25 @@ const STARTS: &str = "toplake.demo.starts";
 /// Feeds one table.
 pub struct Feed {
     table: Arc<Table>,
-    generator: Option<Generator>,
+    sample: Option<Box<dyn Sample>>,
     /// Up to when events were made, in microseconds.
     through: Option<i64>,
 }
 
 impl Feed {
     /// A feed for `table`, which must have the columns of the pack's `sales`.
-    pub async fn start(table: Arc<Table>) -> Result<Self> {
+    pub async fn sales(table: Arc<Table>) -> Result<Self> {
+        let sales = |start| Generator::new(SEED, PRODUCTS).with_next_event_id(start * ID_BLOCK);
+        Self::start(table, |start| Box::new(sales(start))).await
+    }
+
+    /// A feed for `table`, which must have the columns of the pack's `ad_clicks`.
+    pub async fn clicks(table: Arc<Table>) -> Result<Self> {
+        Self::start(table, |start| Box::new(Clicks::new(SEED, start))).await
+    }
+
+    /// `sample` makes the events of the start of this number.
+    async fn start(table: Arc<Table>, sample: impl Fn(i64) -> Box<dyn Sample>) -> Result<Self> {
         loop {
             let now = table.update().await?;
             let starts = now.position(&app(STARTS, &now.metadata.id));
@@ -50,8 +63,7 @@ impl Feed {
                 done => done?,
             };
             let through = now.position(&app(POSITION, &now.metadata.id));
-            let generator = Generator::new(SEED, PRODUCTS).with_next_event_id(next * ID_BLOCK);
-            return Ok(Feed { table, generator: Some(generator), through });
+            return Ok(Feed { table, sample: Some(sample(next)), through });
         }
     }
 
@@ -70,7 +82,7 @@ impl Feed {
         let mut done = 0;
         for ((begin, end), weight) in days.into_iter().zip(weights) {
             let rows = (rows as f64 * weight / total).round() as u64;
-            self.make(end, move |generator| generator.backfill(begin, end, rows).collect()).await?;
+            self.make(end, move |sample| sample.backfill(begin, end, rows)).await?;
             done += rows;
             progress(done);
         }
@@ -79,22 +91,21 @@ impl Feed {
 
     /// Makes `rows` events of the second that ends at `now` (microseconds).
     pub async fn live(&mut self, now: i64, rows: usize) -> Result<()> {
-        self.make(now, move |generator| Ok(vec![generator.live(now, rows)?])).await
+        self.make(now, move |sample| Ok(vec![sample.live(now, rows)?])).await
     }
 
     /// Generates off the runtime's threads and commits.
     async fn make<F>(&mut self, through: i64, make: F) -> Result<()>
     where
-        F: FnOnce(&mut Generator) -> Result<Vec<RecordBatch>> + Send + 'static,
+        F: FnOnce(&mut dyn Sample) -> Result<Vec<RecordBatch>> + Send + 'static,
     {
-        let mut generator = self.generator.take().ok_or_else(|| Error::internal("the generator is gone"))?;
+        let mut sample = self.sample.take().ok_or_else(|| Error::internal("the generator is gone"))?;
         let made = tokio::task::spawn_blocking(move || {
-            let made = make(&mut generator);
-            (generator, made)
+            let made = make(sample.as_mut());
+            (sample, made)
         });
-        let (generator, made) =
-            made.await.map_err(|e| Error::internal(format!("the generator failed: {e}")))?;
-        self.generator = Some(generator);
+        let (sample, made) = made.await.map_err(|e| Error::internal(format!("the generator failed: {e}")))?;
+        self.sample = Some(sample);
         let now = self.table.update().await?;
         let mut writer = FileWriter::new(self.table.store(), Arc::clone(&now.schema), None);
         for batch in made? {

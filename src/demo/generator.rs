@@ -12,6 +12,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use super::Sample;
 use super::random::{Random, Weighted, mix};
 use crate::error::Result;
 
@@ -239,6 +240,16 @@ impl Generator {
             countries,
         ];
         Ok(RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?)
+    }
+}
+
+impl Sample for Generator {
+    fn backfill(&mut self, from: i64, to: i64, rows: u64) -> Result<Vec<RecordBatch>> {
+        Generator::backfill(self, from, to, rows).collect()
+    }
+
+    fn live(&mut self, now: i64, rows: usize) -> Result<RecordBatch> {
+        Generator::live(self, now, rows)
     }
 }
 

@@ -19,12 +19,6 @@ impl From<ParquetError> for Error {
     }
 }
 
-impl From<std::io::Error> for Error {
-    fn from(e: std::io::Error) -> Self {
-        Error::storage(e.to_string()).with_source(e)
-    }
-}
-
 impl From<DataFusionError> for Error {
     /// Finds our own error where it travelled through the engine, and the kind of one of the engine's.
     fn from(e: DataFusionError) -> Self {

@@ -53,6 +53,20 @@ pub enum CommitKind {
     Foreign,
 }
 
+impl CommitKind {
+    /// What metrics and logs call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            CommitKind::Append => "append",
+            CommitKind::Replace => "replace",
+            CommitKind::Rewrite => "rewrite",
+            CommitKind::Expire => "expire",
+            CommitKind::Metadata => "metadata",
+            CommitKind::Foreign => "foreign",
+        }
+    }
+}
+
 /// Where a commit comes from. Delta lets writers add fields of their own.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -138,6 +152,18 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl LedgerEntry {
+    /// How many events were read, and how many of them became what.
+    pub fn outcomes(&self) -> [(&'static str, u64); 6] {
+        [
+            ("consumed", self.consumed),
+            ("stored", self.stored),
+            ("duplicate", self.duplicate),
+            ("dead", self.dead + self.suspect),
+            ("late", self.late),
+            ("filtered", self.filtered),
+        ]
+    }
+
     /// Whether everything that was consumed is somewhere.
     pub fn balances(&self) -> bool {
         let parts = [self.stored, self.duplicate, self.dead, self.late, self.suspect, self.filtered];

@@ -18,7 +18,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::action::{
     Action, Add, CommitInfo, CommitKind, LedgerEntry, Metadata, OutboxFile, Txn, format_lines,
@@ -29,6 +29,7 @@ use super::range::TimeRanges;
 use super::snapshot::{File, Snapshot};
 use super::table::{Table, engine_info, now_ms};
 use crate::error::{Error, Kind, Result};
+use crate::metrics;
 
 /// Attempts before a commit gives up on a log that others keep winning, or a store that keeps failing.
 const ATTEMPTS: u32 = 40;
@@ -200,6 +201,22 @@ impl Table {
     /// written then, and the work has to be planned again. Any other error after the first attempt means that the
     /// commit may or may not have happened and could not be found out in time.
     pub async fn commit(&self, change: &Change) -> Result<i64> {
+        let begun = Instant::now();
+        let done = self.attempt(change).await;
+        match &done {
+            Ok(_) => {
+                metrics::committed(self.name(), change.kind.name(), begun.elapsed());
+                for entry in &change.ledger {
+                    metrics::ingested(self.name(), &entry.outcomes());
+                }
+            }
+            Err(e) if e.kind() == Kind::Conflict => metrics::commit_conflict(),
+            Err(_) => {}
+        }
+        done
+    }
+
+    async fn attempt(&self, change: &Change) -> Result<i64> {
         if let Some(entry) = change.ledger.iter().find(|entry| !entry.balances()) {
             return Err(Error::internal(format!(
                 "table '{}': the ledger does not balance, nothing is committed: {entry:?}",

@@ -48,6 +48,13 @@ pub fn last_checkpoint_path(table: &Store) -> Path {
 pub async fn read_commit(table: &Store, version: i64) -> Result<Option<Vec<Action>>> {
     let path = commit_path(table, version);
     match table.get(&path).await? {
+        // As a local disk may leave it that lost its power: taken for a commit it would hide that rows are gone.
+        Some(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Err(Error::corrupt(format!(
+            "{path} is empty, and a commit never is"
+        ))
+        .with_hint(
+            "it was written and not kept, as after a power cut: restore it, or remove it if it is the newest",
+        )),
         Some(bytes) => Ok(Some(parse_lines(&bytes, &path)?)),
         None => Ok(None),
     }

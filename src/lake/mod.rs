@@ -14,6 +14,7 @@
 //! | [`provider`] | such a selection as a table for the engine |
 //! | [`archived`] | rows that have left a table and that its archive has |
 //! | [`instant`] | instants as people write and read them |
+//! | [`lease`] | of several processes, one at a time does a piece of work |
 //! | [`pin`] | one version of each table for a whole statement |
 
 pub mod action;
@@ -22,7 +23,9 @@ pub mod checkpoint;
 pub mod committer;
 pub mod event_times;
 pub mod instant;
+pub mod lease;
 pub mod log;
+mod observed_store;
 pub mod pin;
 pub mod provider;
 pub mod range;

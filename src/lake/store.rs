@@ -8,6 +8,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutOptions, PutPayload};
 use url::Url;
 
+use super::observed_store::ObservedStore;
 use crate::error::{Error, Result};
 
 /// A prefix in an object store. Cheap to clone.
@@ -48,14 +49,14 @@ impl Store {
                     .with_hint("use a local path, file:///… or s3://bucket/prefix"));
             }
         };
-        Ok(Store { inner, root: root_of(&url)?, prefix })
+        Ok(Store { inner: Arc::new(ObservedStore(inner)), root: root_of(&url)?, prefix })
     }
 
     /// A store of the caller's own, for tests that make it fail or delay.
     pub fn with_object_store(inner: Arc<dyn ObjectStore>, location: &str) -> Result<Self> {
         let url = parse_location(location)?;
         let prefix = Path::from_url_path(url.path()).map_err(object_store::Error::from)?;
-        Ok(Store { inner, root: root_of(&url)?, prefix })
+        Ok(Store { inner: Arc::new(ObservedStore(inner)), root: root_of(&url)?, prefix })
     }
 
     /// The same store further down.

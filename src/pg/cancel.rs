@@ -53,6 +53,11 @@ pub(super) struct Ticket {
 }
 
 impl Sessions {
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.inner.running.lock().len()
+    }
+
     /// Enters a session, unless there are so many already.
     pub(super) fn enter(&self, most: usize) -> Option<Ticket> {
         let cancel = Arc::new(Notify::new());

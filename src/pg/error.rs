@@ -73,6 +73,7 @@ pub(super) mod state {
     pub(in crate::pg) const UNDEFINED_SETTING: &str = "42704";
     pub(in crate::pg) const NOT_IN_STATE: &str = "55000";
     pub(in crate::pg) const CANNOT_CHANGE: &str = "55P02";
+    pub(in crate::pg) const OUT_OF_MEMORY: &str = "53200";
     pub(in crate::pg) const TOO_MANY_CONNECTIONS: &str = "53300";
     pub(in crate::pg) const QUERY_CANCELED: &str = "57014";
     pub(in crate::pg) const ADMIN_SHUTDOWN: &str = "57P01";

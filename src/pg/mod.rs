@@ -262,6 +262,8 @@ pub struct Options {
     pub reserved_connections: usize,
     /// How long running statements may go on after the shutdown begins.
     pub drain: Duration,
+    /// Where the sessions are counted.
+    pub sessions: Sessions,
 }
 
 impl Default for Options {
@@ -273,6 +275,7 @@ impl Default for Options {
             max_connections: 1_000,
             reserved_connections: 3,
             drain: Duration::from_secs(10),
+            sessions: Sessions::default(),
         }
     }
 }
@@ -306,7 +309,7 @@ pub async fn serve_with(
     options: Options,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
-    let sessions = cancel::Sessions::default();
+    let sessions = options.sessions.clone();
     let answers = answers::Answers::new(engine.memory().as_ref());
     let (drain, max_connections) = (options.drain, options.max_connections);
     let options = Arc::new(options);

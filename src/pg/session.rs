@@ -28,6 +28,7 @@ use super::startup::Start;
 use super::wire::{Reader, Writer};
 use super::{Client, Connection, Outcome, Parsed, Settings, Stamp, copy};
 use crate::ingest::copy::CopyIn;
+use crate::metrics;
 use crate::statement::split::Piece;
 
 /// A connection that is open.
@@ -351,6 +352,12 @@ impl Core {
     async fn fail(&mut self, stop: Stop) -> Result<(), Stop> {
         self.failed = true;
         self.deadline = None;
+        if let Stop::Failed(failure) = &stop {
+            metrics::statement_failed(failure.sqlstate);
+            if failure.sqlstate == state::OUT_OF_MEMORY {
+                metrics::refused("memory");
+            }
+        }
         // Nothing fails in dropping what was not stored.
         let _ = self.end_series(false).await;
         match stop {
@@ -437,7 +444,9 @@ impl Core {
         formats: &Formats,
         stamp: Option<Stamp>,
     ) -> Option<Recording> {
-        self.answers.record(self.key(sql, parameters, formats), stamp?)
+        let stamp = stamp?;
+        metrics::answered(false);
+        self.answers.record(self.key(sql, parameters, formats), stamp)
     }
 
     fn key(&self, sql: &str, parameters: &[ScalarValue], formats: &Formats) -> Key {
@@ -451,8 +460,11 @@ impl Core {
 
     /// Sends an answer that was sent before.
     pub(super) async fn repeat(&mut self, answer: &Answer) -> Result<(), Stop> {
+        let begun = std::time::Instant::now();
         self.writer.forward(&answer.bytes).await?;
         self.complete(&answer.tag, Some(answer.rows as u64));
+        metrics::answered(true);
+        metrics::statement_done("memory", answer.rows as u64, begun.elapsed());
         Ok(())
     }
 

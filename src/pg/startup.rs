@@ -24,6 +24,7 @@ use super::settings::{Settings, unknown};
 use super::wire::{Reader, Writer, encrypt, halves};
 use super::{Catalog, Client, Engine, Options, RequireTls};
 use crate::catalog::privileges::Role;
+use crate::metrics;
 
 /// A client must have said who it is by then.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -145,6 +146,7 @@ async fn converse(
         .into());
     }
     if door.full {
+        metrics::refused("connections");
         return Err(Failure::fatal(state::TOO_MANY_CONNECTIONS, "sorry, too many clients already").into());
     }
     door.check_origin(address, encrypted)?;
@@ -170,7 +172,10 @@ impl Door {
             Role::Admin => (all, "sorry, too many clients already"),
             _ => (all.saturating_sub(reserved), "remaining connection slots are reserved for the role admin"),
         };
-        let full = || Failure::fatal(state::TOO_MANY_CONNECTIONS, why);
+        let full = || {
+            metrics::refused("connections");
+            Failure::fatal(state::TOO_MANY_CONNECTIONS, why)
+        };
         self.sessions.enter(most).ok_or_else(full)
     }
 

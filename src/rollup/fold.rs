@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -27,6 +28,7 @@ use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::store::Store;
 use crate::lake::table::Table;
 use crate::lake::writer::{FileWriter, discard};
+use crate::metrics;
 
 /// Times a fold is planned again after losing to another.
 const TRIES: usize = 20;
@@ -53,6 +55,17 @@ pub struct Folded {
 /// Folds what is new in the source, and a unit of what is to be computed anew; builds the rollup first if it is not built
 /// yet.
 pub async fn fold(rollup: &Arc<Rollup>, state: &SessionState) -> Result<Folded> {
+    let begun = Instant::now();
+    let done = attempts(rollup, state).await;
+    match &done {
+        Ok(folded) if folded.committed => metrics::folded(rollup.table.name(), folded.rows, begun.elapsed()),
+        Ok(_) => {}
+        Err(_) => metrics::fold_failed(rollup.table.name()),
+    }
+    done
+}
+
+async fn attempts(rollup: &Arc<Rollup>, state: &SessionState) -> Result<Folded> {
     let (mut tries, mut last) = (0, None);
     while tries < TRIES {
         let pins = Pins::default();

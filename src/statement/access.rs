@@ -52,6 +52,8 @@ pub(super) enum Right {
     On(Privilege),
     /// To be a writer.
     Writer,
+    /// To be an admin.
+    Admin,
 }
 
 impl Session {
@@ -74,6 +76,19 @@ impl Session {
         Ok(())
     }
 
+    /// Whether this session may do everything.
+    pub fn is_admin(&self) -> bool {
+        self.access.is_admin()
+    }
+
+    /// Refuses to read a table or view of the warehouse that this session may not read.
+    pub async fn check_may_read(&self, name: &str) -> Result<()> {
+        match self.access.is_admin() {
+            true => Ok(()),
+            false => self.check_public(Privilege::Select, name).await,
+        }
+    }
+
     /// Refuses a procedure that this session may not call on `name`.
     pub(super) async fn authorize_call(&self, procedure: &str, right: Right, name: &str) -> Result<()> {
         if self.access.is_admin() {
@@ -84,6 +99,7 @@ impl Session {
                 Err(denied("CALL", procedure).with_hint("it is for the role writer"))
             }
             Right::Writer => Ok(()),
+            Right::Admin => self.access.require_admin(&format!("CALL {procedure}")),
             // A name may have a schema in front, and may also be one with a dot in it: whatever it is, it has to be allowed.
             Right::On(privilege) => {
                 self.check_table(privilege, &in_warehouse(PUBLIC, name)).await?;

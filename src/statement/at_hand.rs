@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;
@@ -15,6 +16,7 @@ use super::plans::{Found, Plan, Stamp, Template};
 use super::run::{Outcome, Session};
 use crate::catalog::privileges::Privilege;
 use crate::error::Result;
+use crate::metrics;
 
 impl Session {
     /// Has statements over leaderboards read what is known of them from a moment ago: see
@@ -35,12 +37,13 @@ impl Session {
         if !self.is_plain() {
             return Ok(None);
         }
+        let begun = Instant::now();
         let found = match self.plans.get(sql) {
             Some(plan) => plan.look_up(parameters, &self.state()),
             None if parameters.is_empty() => self.with_other_values(sql).await?,
             None => None,
         };
-        Ok(self.given(found))
+        Ok(self.given(found, begun))
     }
 
     /// The same of a text that nobody has parsed yet.
@@ -48,14 +51,16 @@ impl Session {
         if !self.is_plain() {
             return Ok(None);
         }
+        let begun = Instant::now();
         let Some(lifted) = Lifted::of(text) else { return Ok(None) };
         let Some(Template::Plan(plan)) = self.plans.known_template(&lifted.sql) else { return Ok(None) };
         let Some(values) = plan.lifted().and_then(|types| lifted.values(types)) else { return Ok(None) };
-        Ok(self.given(plan.look_up(&values, &self.state())))
+        Ok(self.given(plan.look_up(&values, &self.state()), begun))
     }
 
-    fn given(&self, found: Option<Found>) -> Option<Outcome> {
+    fn given(&self, found: Option<Found>, begun: Instant) -> Option<Outcome> {
         let Found { schema, rows, stamp } = found.filter(|found| self.may_read(&found.stamp))?;
+        metrics::statement_done("memory", rows.num_rows() as u64, begun.elapsed());
         let rows = futures::stream::iter([Ok(rows)]);
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
         Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp: Some(stamp) })

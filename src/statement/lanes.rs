@@ -11,10 +11,11 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::StreamExt;
 use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use super::run::Session;
 use crate::error::Result;
-use crate::workload::is_heavy;
+use crate::workload::Weight;
 
 /// Batches that are ready before the client has taken those before them.
 const AHEAD: usize = 2;
@@ -39,10 +40,11 @@ impl Session {
     pub(super) fn rows(
         &self,
         physical: Arc<dyn ExecutionPlan>,
+        weight: Weight,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let Some(lanes) = &self.lanes else { return Ok(execute_stream(physical, context)?) };
-        let lane = if is_heavy(&physical) { &lanes.big } else { &lanes.small };
+        let lane = if weight.is_heavy() { &lanes.big } else { &lanes.small };
         let mut driven = RecordBatchReceiverStream::builder(physical.schema(), AHEAD);
         let sender = driven.tx();
         let work = async move {
@@ -56,7 +58,7 @@ impl Session {
             }
             Ok::<(), DataFusionError>(())
         };
-        driven.spawn_on(work, lane);
+        driven.spawn_on(work.in_current_span(), lane);
         Ok(driven.build())
     }
 }

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::kernels::cmp;
 use datafusion::arrow::compute::{
     SortColumn, SortOptions, filter_record_batch, lexsort_to_indices, take_record_batch,
 };
@@ -19,13 +20,15 @@ use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, TableScan, lit};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, SortExpr, TableScan, lit};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use datafusion::sql::parser::Statement as EngineStatement;
 
 use super::output_names::named;
-use crate::catalog::leaderboard::LeaderboardTable;
+use crate::catalog::leaderboard::{InMemory, LeaderboardTable};
+use crate::catalog::row_index::RowIndex;
 use crate::error::Result;
 use crate::lake::snapshot::Snapshot;
 
@@ -41,11 +44,24 @@ pub(super) struct Lookup {
 }
 
 enum Step {
-    Filter(Expression),
+    Filter(Vec<Condition>),
     Project(Vec<Expression>, SchemaRef),
     Sort(Vec<(Expression, SortOptions)>, Option<usize>),
     /// How many rows to leave out, and how many to give then.
     Cut(Option<Expr>, Option<Expr>),
+}
+
+/// One of several that all have to hold, over the columns of the step before.
+enum Condition {
+    /// A column, by its number, compared with a value of its own type.
+    Compare(usize, Operator, Operand),
+    Other(Expression),
+}
+
+/// A value that is known, or that of `$n`.
+enum Operand {
+    Known(ScalarValue),
+    Parameter(Placeholder),
 }
 
 /// An expression over the columns of the step before.
@@ -101,16 +117,29 @@ impl Lookup {
         state: &SessionState,
     ) -> Result<Option<RecordBatch>> {
         let known = self.table().and_then(|board| board.in_memory(snapshot));
-        let Some(mut rows) = known else { return Ok(None) };
+        let Some(known) = known else { return Ok(None) };
+        let (mut rows, found) = match self.by_index(&known, values)? {
+            Some(rows) => (rows, true),
+            None => (known.rows().clone(), false),
+        };
         if let Some(columns) = &self.columns {
             rows = rows.project(columns)?;
         }
-        for step in &self.steps {
+        for (i, step) in self.steps.iter().enumerate() {
             rows = match step {
-                Step::Filter(condition) => {
-                    let keep = condition.on(&rows, values, state)?;
-                    let Some(keep) = keep.as_boolean_opt() else { return Ok(None) };
-                    filter_record_batch(&rows, keep)?
+                Step::Filter(conditions) => {
+                    for condition in conditions {
+                        // What the index has looked for holds.
+                        if found && i == 0 && condition.is_equality() {
+                            continue;
+                        }
+                        let keep = condition.on(&rows, values, state)?;
+                        let Some(keep) = keep.as_ref().and_then(|keep| keep.as_boolean_opt()) else {
+                            return Ok(None);
+                        };
+                        rows = filter_record_batch(&rows, keep)?;
+                    }
+                    rows
                 }
                 Step::Project(columns, schema) => {
                     let columns = columns.iter().map(|column| column.on(&rows, values, state));
@@ -142,6 +171,113 @@ impl Lookup {
     }
 }
 
+impl Lookup {
+    /// The rows that have the values which the first step wants columns to be equal to; none where it wants that of none.
+    fn by_index(&self, known: &InMemory, values: &[ScalarValue]) -> Result<Option<RecordBatch>> {
+        let Some(Step::Filter(conditions)) = self.steps.first() else { return Ok(None) };
+        let (mut columns, mut wanted) = (vec![], vec![]);
+        for condition in conditions {
+            if let Condition::Compare(column, Operator::Eq, operand) = condition {
+                let Some(value) = operand.value(values) else { return Ok(None) };
+                if value.is_null() {
+                    // Nothing is equal to NULL.
+                    return Ok(Some(known.rows().slice(0, 0)));
+                }
+                columns.push(self.columns.as_ref().map_or(*column, |all| all[*column]));
+                wanted.push(value.to_array()?);
+            }
+        }
+        if columns.is_empty() {
+            return Ok(None);
+        }
+        let Some(index) = known.index(&columns)? else { return Ok(None) };
+        Ok(Some(match index.find(&wanted)? {
+            Some(places) => take_record_batch(known.rows(), places)?,
+            None => known.rows().slice(0, 0),
+        }))
+    }
+}
+
+impl Operand {
+    fn of(expr: &Expr) -> Option<Operand> {
+        match expr {
+            Expr::Literal(value, _) => Some(Operand::Known(value.clone())),
+            Expr::Placeholder(placeholder) => Some(Operand::Parameter(placeholder.clone())),
+            _ => None,
+        }
+    }
+
+    fn value<'a>(&'a self, values: &'a [ScalarValue]) -> Option<&'a ScalarValue> {
+        match self {
+            Operand::Known(known) => Some(known),
+            Operand::Parameter(placeholder) => value(placeholder, values),
+        }
+    }
+}
+
+impl Condition {
+    /// Those that a predicate consists of; comparisons come first, as they cost least.
+    fn all(predicate: &Expr, input: &LogicalPlan, state: &SessionState) -> Option<Vec<Condition>> {
+        let parts = split_conjunction(predicate).into_iter().map(|part| match Self::compare(part, input) {
+            Some(compare) => Some(compare),
+            None => Expression::of(part, input, state).map(Condition::Other),
+        });
+        let mut all = parts.collect::<Option<Vec<_>>>()?;
+        all.sort_by_key(|condition| !matches!(condition, Condition::Compare(..)));
+        Some(all)
+    }
+
+    fn compare(expr: &Expr, input: &LogicalPlan) -> Option<Condition> {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return None };
+        let (column, op, operand) = match (left.as_ref(), right.as_ref()) {
+            (Expr::Column(column), operand) => (column, *op, operand),
+            (operand, Expr::Column(column)) => (column, op.swap()?, operand),
+            _ => return None,
+        };
+        let ordered =
+            [Operator::Eq, Operator::NotEq, Operator::Lt, Operator::LtEq, Operator::Gt, Operator::GtEq];
+        let operand = Operand::of(operand)?;
+        let place = input.schema().index_of_column(column).ok()?;
+        let wanted = input.schema().field(place).data_type();
+        let same = match &operand {
+            Operand::Known(value) => value.data_type() == *wanted,
+            Operand::Parameter(placeholder) => {
+                placeholder.field.as_ref().is_some_and(|field| field.data_type() == wanted)
+            }
+        };
+        (same && ordered.contains(&op) && RowIndex::takes(wanted))
+            .then_some(Condition::Compare(place, op, operand))
+    }
+
+    fn is_equality(&self) -> bool {
+        matches!(self, Condition::Compare(_, Operator::Eq, _))
+    }
+
+    /// Whether it holds, for each row; none where a value is missing.
+    fn on(
+        &self,
+        rows: &RecordBatch,
+        values: &[ScalarValue],
+        state: &SessionState,
+    ) -> Result<Option<ArrayRef>> {
+        let (column, op, operand) = match self {
+            Condition::Compare(column, op, operand) => (rows.column(*column), op, operand),
+            Condition::Other(expression) => return expression.on(rows, values, state).map(Some),
+        };
+        let Some(value) = operand.value(values) else { return Ok(None) };
+        let value = value.to_scalar()?;
+        let holds = match op {
+            Operator::Eq => cmp::eq(column, &value)?,
+            Operator::NotEq => cmp::neq(column, &value)?,
+            Operator::Lt => cmp::lt(column, &value)?,
+            Operator::LtEq => cmp::lt_eq(column, &value)?,
+            Operator::Gt => cmp::gt(column, &value)?,
+            _ => cmp::gt_eq(column, &value)?,
+        };
+        Ok(Some(Arc::new(holds)))
+    }
+}
+
 /// Puts the steps of a plan down, the last one first, and gives the scan under them.
 fn take_apart<'a>(
     plan: &'a LogicalPlan,
@@ -152,7 +288,7 @@ fn take_apart<'a>(
         LogicalPlan::TableScan(scan) => return scan.filters.is_empty().then_some(scan),
         LogicalPlan::SubqueryAlias(alias) => &alias.input,
         LogicalPlan::Filter(filter) => {
-            steps.push(Step::Filter(Expression::of(&filter.predicate, &filter.input, state)?));
+            steps.push(Step::Filter(Condition::all(&filter.predicate, &filter.input, state)?));
             &filter.input
         }
         LogicalPlan::Projection(project) => {

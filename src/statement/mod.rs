@@ -15,6 +15,7 @@
 //! | `procedures` | what CALL knows |
 //! | `completeness` | require_complete |
 //! | `resume` | a pipeline goes on |
+//! | `jobs` | run_job, pause_job, resume_job |
 //! | `recompute` | recompute and repair |
 //! | `replay` | replay_dead_letters |
 //! | `replace` | CREATE OR REPLACE of a rollup |
@@ -25,6 +26,7 @@
 //! | `lanes` | where the rows of a query are made |
 //! | `plans` | what statements mean, remembered |
 //! | `literals` | statements that differ in a value only |
+//! | `observed` | what is told of them in numbers and in the log |
 //! | `blame` | where in a statement an error is |
 //! | [`run`] | everything else, and which is which |
 
@@ -41,9 +43,11 @@ pub mod ddl;
 mod delete;
 mod describe;
 mod grant;
+mod jobs;
 mod lanes;
 mod literals;
 mod lookup;
+mod observed;
 mod output_names;
 pub mod parse;
 mod plans;

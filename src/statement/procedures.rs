@@ -11,6 +11,7 @@ const THROUGH: Parameter = Parameter { name: "through", takes: Takes::Instant };
 const ROLLUP: Parameter = Parameter { name: "rollup", takes: Takes::Text };
 const TABLE: Parameter = Parameter { name: "table", takes: Takes::Text };
 const RETENTION: Parameter = Parameter { name: "retention", takes: Takes::Text };
+const JOB: Parameter = Parameter { name: "job", takes: Takes::Text };
 const PIPELINE: Parameter = Parameter { name: "pipeline", takes: Takes::Text };
 const FROM: Parameter = Parameter { name: "from", takes: Takes::Instant };
 const ORIGIN: Parameter = Parameter { name: "origin", takes: Takes::Text };
@@ -57,6 +58,14 @@ pub(super) static PROCEDURES: &[Procedure] = &[
             ("archived", DataType::Int64),
         ],
         run: |session, arguments| session.expire(arguments).boxed(),
+    },
+    Procedure {
+        name: "pause_job",
+        right: Right::Admin,
+        parameters: &[JOB],
+        optional: 0,
+        result: &[("job", DataType::Utf8View)],
+        run: |session, arguments| session.pause_job(arguments).boxed(),
     },
     Procedure {
         name: "recompute",
@@ -115,5 +124,21 @@ pub(super) static PROCEDURES: &[Procedure] = &[
         optional: 0,
         result: &[("pipeline", DataType::Utf8View), ("table", DataType::Utf8View)],
         run: |session, arguments| session.resume(arguments).boxed(),
+    },
+    Procedure {
+        name: "resume_job",
+        right: Right::Admin,
+        parameters: &[JOB],
+        optional: 0,
+        result: &[("job", DataType::Utf8View)],
+        run: |session, arguments| session.resume_job(arguments).boxed(),
+    },
+    Procedure {
+        name: "run_job",
+        right: Right::Admin,
+        parameters: &[JOB],
+        optional: 0,
+        result: &[("job", DataType::Utf8View)],
+        run: |session, arguments| session.run_job(arguments).boxed(),
     },
 ];

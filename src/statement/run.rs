@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
@@ -15,10 +16,12 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
+use tracing::Instrument;
 
 use super::call::Call;
 use super::describe::describe_plan;
 use super::lanes::Lanes;
+use super::observed::{note, observed, span};
 use super::output_names::{named, renamed};
 use super::parse::{Parsed, Statement, parse};
 use super::plans::{Named, Plan, Plans, Stamp};
@@ -34,10 +37,11 @@ use crate::ingest::copy::CopyIn;
 use crate::ingest::copy::format::Format;
 use crate::lake::pin::Pins;
 use crate::leaderboard;
+use crate::metrics;
 use crate::optimizer::settings::PlannerSettings;
 use crate::rollup::fold::fold;
 use crate::session::prepare;
-use crate::workload::{Workload, holding};
+use crate::workload::{Weight, Workload, holding};
 
 /// Times a statement is planned, if what it reads is replaced or expires between planning and pinning.
 const TRIES: usize = 5;
@@ -53,10 +57,10 @@ pub struct Session {
     /// Whether settings of the engine are other than those of a new session.
     pub(super) custom: Arc<AtomicBool>,
     pub(super) transaction: Arc<Mutex<Option<Transaction>>>,
-    interrupt: Arc<Mutex<Interrupt>>,
+    pub(super) interrupt: Arc<Mutex<Interrupt>>,
     pub(super) access: Access,
     /// What its queries share with others; alone they may take all.
-    workload: Option<Arc<Workload>>,
+    pub(super) workload: Option<Arc<Workload>>,
 }
 
 /// What is known of a statement before it runs.
@@ -195,11 +199,17 @@ impl Session {
 
     /// Runs a statement with values for `$1`, `$2`, …
     pub async fn execute(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
-        self.authorize(&parsed.statement).await?;
-        match self.outcome(parsed, parameters).await {
-            Err(e) => Err(self.blame(e, &parsed.sql).await),
-            done => done,
-        }
+        let begun = Instant::now();
+        let done = async {
+            self.authorize(&parsed.statement).await?;
+            match self.outcome(parsed, parameters).await {
+                Err(e) => Err(self.blame(e, &parsed.sql).await),
+                done => done,
+            }
+        };
+        let done = done.instrument(span(&parsed.sql)).await;
+        note(&done, begun);
+        done
     }
 
     async fn outcome(&self, parsed: &Parsed, parameters: &[ScalarValue]) -> Result<Outcome> {
@@ -308,6 +318,7 @@ impl Session {
         statement: &EngineStatement,
         parameters: &[ScalarValue],
     ) -> Result<Outcome> {
+        let begun = Instant::now();
         let mut tries = 1;
         let Ready { plan, state, physical, stamp, alone } = loop {
             match self.planned(sql, statement, parameters).await {
@@ -318,8 +329,10 @@ impl Session {
             }
         };
         let context = TaskContext::from(&state);
+        let weight = Weight::of(&physical);
+        metrics::query_reads(weight.bytes);
         let (context, place) = match &self.workload {
-            Some(workload) => workload.admit(self.access.role(), &physical, context).await?,
+            Some(workload) => workload.admit(self.access.role(), weight, context).await?,
             None => (Arc::new(context), None),
         };
         let stream = match &plan {
@@ -327,7 +340,7 @@ impl Session {
             LogicalPlan::Dml(_) | LogicalPlan::Copy(_) => {
                 datafusion::physical_plan::execute_stream(Arc::clone(&physical), context)?
             }
-            _ => self.rows(Arc::clone(&physical), context)?,
+            _ => self.rows(Arc::clone(&physical), weight, context)?,
         };
         let schema = named(statement, &stream.schema());
         let stream = renamed(holding(stream, place), schema);
@@ -357,6 +370,7 @@ impl Session {
                 _ => "SELECT",
             },
         };
+        let stream = observed(stream, if weight.is_heavy() { "heavy" } else { "small" }, begun);
         Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp })
     }
 

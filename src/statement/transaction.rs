@@ -1,14 +1,27 @@
 //! Transactions of a session.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
 use super::run::Session;
 use crate::catalog::transaction::Transaction;
 use crate::error::{Error, Result};
+use crate::lake::pin::Pins;
 
 impl Session {
     /// From here on every statement reads one version of each table and what it has written itself. Does nothing in a
     /// transaction.
     pub fn begin(&self) {
         self.transaction.lock().get_or_insert_default();
+    }
+
+    /// A session with the same settings and rights, whose statements all read one version of each table; the pins say which.
+    pub fn reading(&self) -> (Session, Pins) {
+        let pins = Pins::default();
+        let transaction = Some(Transaction::alone(pins.clone()));
+        let session = Session { transaction: Arc::new(Mutex::new(transaction)), ..self.for_this_statement() };
+        (session, pins)
     }
 
     /// Stores what was written since [`Self::begin`] in one commit. The transaction is over also if that fails.

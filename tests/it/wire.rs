@@ -303,7 +303,7 @@ fn the_demo_shows_ten_products_and_carries_on_after_it_was_killed() {
 fn a_server_without_passwords_refuses_other_addresses() {
     let home = Home::new();
     let output = Command::new(env!("CARGO_BIN_EXE_toplake"))
-        .args(["serve", "--warehouse", &home.location(), "--listen", "0.0.0.0:0"])
+        .args(["serve", "--warehouse", &home.location(), "--listen", "0.0.0.0:0", "--http", "off"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -1,6 +1,6 @@
 //! Ingest from Kafka, against a real broker.
 
-mod broker;
+pub(crate) mod broker;
 mod clicks;
 mod counts;
 mod crash;

@@ -67,7 +67,7 @@ properties = {{ 'client.id' = 'views' }}
     );
     std::fs::write(&toml, text).unwrap();
     let mut toplake = Command::new(env!("CARGO_BIN_EXE_toplake"));
-    toplake.args(["serve", "--config"]).arg(&toml);
+    toplake.args(["serve", "--http", "off", "--config"]).arg(&toml);
     let server = pipeline.start(&toplake);
     pipeline.produce(0..3_000);
     let views = broker.producer();
@@ -114,7 +114,7 @@ async fn the_example_leads_from_clicks_to_popular_ads() {
     }
     std::fs::write(&toml, text).unwrap();
     let mut toplake = Command::new(env!("CARGO_BIN_EXE_toplake"));
-    toplake.args(["serve", "--config"]).arg(&toml);
+    toplake.args(["serve", "--http", "off", "--config"]).arg(&toml);
     let server = pipeline.start(&toplake);
     for user in 0..300 {
         // As examples/kafka/clicks.py writes them.

@@ -124,7 +124,7 @@ fn an_entry_that_is_printed_lets_its_user_in() {
     let serve = |config: &str| {
         let path = files.write("toplake.toml", config);
         let mut command = Command::new(env!("CARGO_BIN_EXE_toplake"));
-        command.args(["serve", "--config"]).arg(path).stdout(Stdio::null());
+        command.args(["serve", "--http", "off", "--config"]).arg(path).stdout(Stdio::null());
         command
     };
     let refused = serve(&format!("{text}{entries}")).output().unwrap();

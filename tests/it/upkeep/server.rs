@@ -15,7 +15,7 @@ struct Server(Child);
 impl Server {
     fn start(home: &Home) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_toplake"));
-        command.args(["serve", "--warehouse", &home.location(), "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--warehouse", &home.location(), "--listen", "127.0.0.1:0", "--http", "off"]);
         command.args(["--refresh-every", "0.1", "--upkeep-every", "0.1", "--retention-every", "0.2"]);
         Server(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }

@@ -1,6 +1,6 @@
-//! A plain timer: runs jobs again and again, and knows nothing of what they do.
+//! A plain timer: what each server does for itself, again and again.
 //!
-//! A job that fails is logged and tried again at its next turn, later each time it fails in a row.
+//! A task that fails is logged and tried again at its next turn, later each time it fails in a row.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::error::Result;
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Something that is done again and again, never twice at the same time.
-pub struct Job {
+pub struct Task {
     /// What the log calls it.
     pub name: String,
     /// From the end of one run to the beginning of the next.
@@ -24,15 +24,15 @@ pub struct Job {
     pub run: Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>,
 }
 
-/// Runs jobs beside each other until `stopping` says so or its sender is gone. A run that has begun is dropped where it
-/// waits: jobs must be safe to stop anywhere.
-pub async fn run(jobs: Vec<Job>, stopping: watch::Receiver<bool>) {
+/// Runs tasks beside each other until `stopping` says so or its sender is gone. A run that has begun is dropped where it
+/// waits: tasks must be safe to stop anywhere.
+pub async fn run(tasks: Vec<Task>, stopping: watch::Receiver<bool>) {
     let mut running = JoinSet::new();
-    for job in jobs {
+    for task in tasks {
         let mut stopping = stopping.clone();
         running.spawn(async move {
             tokio::select! {
-                () = forever(&job) => {}
+                () = forever(&task) => {}
                 _ = stopping.wait_for(|stop| *stop) => {}
             }
         });
@@ -40,25 +40,26 @@ pub async fn run(jobs: Vec<Job>, stopping: watch::Receiver<bool>) {
     while running.join_next().await.is_some() {}
 }
 
-async fn forever(job: &Job) {
+async fn forever(task: &Task) {
     let mut failures = 0_u32;
     loop {
         let begun = Instant::now();
-        match (job.run)().await {
+        match (task.run)().await {
             Ok(()) => {
                 if failures > 0 {
-                    tracing::info!(job = job.name, "works again");
+                    tracing::info!(task = task.name, "works again");
                 }
                 failures = 0;
-                tracing::debug!(job = job.name, took = ?begun.elapsed(), "done");
+                tracing::debug!(task = task.name, took = ?begun.elapsed(), "done");
             }
             Err(e) => {
                 failures += 1;
-                tracing::warn!(job = job.name, failures, error = %e, "failed; it will be tried again");
+                tracing::warn!(task = task.name, failures, error = %e, "failed; it will be tried again");
             }
         }
-        let pause = job.pause.saturating_mul(2_u32.saturating_pow(failures.min(10)));
-        tokio::time::sleep(if failures == 0 { job.pause } else { pause.min(MAX_PAUSE.max(job.pause)) }).await;
+        let pause = task.pause.saturating_mul(2_u32.saturating_pow(failures.min(10)));
+        tokio::time::sleep(if failures == 0 { task.pause } else { pause.min(MAX_PAUSE.max(task.pause)) })
+            .await;
     }
 }
 
@@ -71,11 +72,11 @@ mod tests {
     use crate::error::Error;
 
     #[tokio::test]
-    async fn a_job_goes_on_after_it_failed_and_ends_when_told() {
+    async fn a_task_goes_on_after_it_failed_and_ends_when_told() {
         let runs = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&runs);
         let (stop, stopping) = watch::channel(false);
-        let job = Job {
+        let task = Task {
             name: "test".into(),
             pause: Duration::from_millis(1),
             run: Box::new(move || {
@@ -89,7 +90,7 @@ mod tests {
                 })
             }),
         };
-        run(vec![job], stopping).await;
+        run(vec![task], stopping).await;
         assert_eq!(runs.load(Ordering::SeqCst), 4);
     }
 }
