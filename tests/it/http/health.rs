@@ -119,7 +119,7 @@ async fn a_bad_deploy_of_a_job() {
     assert_eq!(state().await, "paused");
     desk.run("CALL resume_job('nightly')").await;
     assert_eq!(state().await, "done");
-    let runs = "SELECT state, count(*) FROM toplake.job_runs WHERE job = 'nightly' GROUP BY 1";
+    let runs = "SELECT state, sum(runs) FROM toplake.job_runs WHERE job = 'nightly' GROUP BY 1";
     until("the runs are written down", async || desk.rows(runs).await == ["done,2", "failed,1"]).await;
     let unknown = desk.try_run("CALL run_job('nigtly')").await.unwrap_err();
     assert!(unknown.hint().unwrap().contains("'nightly'"), "{unknown}");
@@ -221,7 +221,8 @@ async fn a_broker_that_stands_still() {
     let metrics = get(server.http, "/metrics", None).await.body;
     assert!(metrics.contains("toplake_pipeline_state{pipeline=\"clicks\",state=\"waiting\"} 1"), "{metrics}");
     assert!(server.log().contains("pipeline 'clicks' is waiting"), "{}", server.log());
-    soon(tokio::task::spawn_blocking(move || {
+    // As long as it is needed, it is kept.
+    let _broker = soon(tokio::task::spawn_blocking(move || {
         broker.restart();
         let producer = broker.producer();
         producer.send("ready", 0, br#"{"id":2,"event_time":"2026-03-01T10:00:00Z"}"#);
