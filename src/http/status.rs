@@ -209,6 +209,9 @@ impl Status {
             )
             .await?,
         };
+        status.pipelines.retain(|pipeline| visible(&pipeline.table));
+        status.stages.retain(|stages| visible(&stages.table));
+        status.jobs.retain(|job| job.object.as_deref().is_none_or(visible));
         status.rollups.retain(|rollup| visible(&rollup.name));
         status.leaderboards.retain(|board| visible(&board.name));
         Ok(status)

@@ -129,7 +129,8 @@ impl ObjectStore for ObservedStore {
 /// A listing is one call, however many objects it has: it is counted by its first object, or the lack of one.
 fn observed(listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
     let begun = Instant::now();
-    let first = listed.into_future().map(move |(first, rest)| {
+    // Fused: a stream of S3 must not be polled again after its end.
+    let first = listed.fuse().into_future().map(move |(first, rest)| {
         let first = match first {
             Some(first) => Some(note("list", begun, first)),
             None => {
