@@ -86,7 +86,7 @@ metrics_table! {
     Gauge ROLLUP_COMPLETE_THROUGH = "toplake_rollup_complete_through_timestamp_seconds" ["rollup"]
         "End of the last bucket that the watermark has passed";
     Gauge LEADERBOARD_AGE = "toplake_leaderboard_age_seconds" ["leaderboard"]
-        "How long ago this or another server last looked whether there is something new for it";
+        "For how long it has not shown something that is new in what it reads; 0 if there is nothing new";
     Gauge LEADERBOARD_EVERY = "toplake_leaderboard_refresh_every_seconds" ["leaderboard"] "How often it is to be refreshed";
     Histogram QUERY_SECONDS = "toplake_query_seconds" ["kind"]
         "Time from a statement to its last row: memory, small, heavy, write, command";

@@ -1,6 +1,5 @@
 //! `toplake doctor`: whether a warehouse and a configuration are fit for use, and what to do where they are not.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use super::config::Config;
 use super::{security, token};
 use crate::catalog::warehouse::{Object, Warehouse};
 use crate::error::{Error, Result};
+use crate::http;
 use crate::jobs::scheduler;
 use crate::lake::store::Store;
 use crate::session::{self, Engine};
@@ -293,7 +293,7 @@ fn machine(config: &Config) -> Vec<(&'static str, Finding)> {
     let spill = resources.spill_folder.clone().unwrap_or_else(std::env::temp_dir);
     found.push((
         "spill",
-        match free(&spill) {
+        match http::free(&spill) {
             Some(free) if free >= ROOM => {
                 Finding::Well(format!("{} GiB are free in '{}'", free >> 30, spill.display()))
             }
@@ -305,9 +305,4 @@ fn machine(config: &Config) -> Vec<(&'static str, Finding)> {
         },
     ));
     found
-}
-
-fn free(folder: &PathBuf) -> Option<u64> {
-    let stat = rustix::fs::statvfs(folder).ok()?;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

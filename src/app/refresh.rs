@@ -83,7 +83,7 @@ impl Families {
             if running.names.contains(&family) {
                 continue;
             }
-            // Whose turn it is; while the store cannot be asked, that of whoever had it.
+            // Whose turn it is.
             if !self.engine.warehouse().leases().hold(&format!("{REFRESH}-{family}")).await? {
                 continue;
             }
@@ -111,26 +111,22 @@ impl Families {
                     continue;
                 }
             };
-            let (family, level, own) = match &object {
-                Object::Rollup(table) => {
-                    let rollup = table.rollup();
-                    (
-                        rollup.events().name().to_owned(),
-                        rollup.level(),
-                        refresh_every(&rollup.table.snapshot()),
-                    )
-                }
-                Object::Leaderboard(board) => {
-                    let family = self.family_of(board.sql()).await;
-                    // After all rollups.
-                    (family, usize::MAX, refresh_every(&board.table().snapshot()))
-                }
+            let own = match &object {
+                Object::Rollup(table) => refresh_every(&table.rollup().table.snapshot()),
+                Object::Leaderboard(board) => refresh_every(&board.table().snapshot()),
                 _ => continue,
             };
-            let due = self.last.lock().get(&name).is_none_or(|at| at.elapsed() >= own.unwrap_or(self.every));
-            if due {
-                families.entry(family).or_default().push(View { level, name, object });
+            let last = self.last.lock().get(&name).copied();
+            if last.is_some_and(|at| at.elapsed() < own.unwrap_or(self.every)) {
+                continue;
             }
+            let (family, level) = match &object {
+                Object::Rollup(table) => (table.rollup().events().name().to_owned(), table.rollup().level()),
+                // After all rollups.
+                Object::Leaderboard(board) => (self.family_of(board.sql()), usize::MAX),
+                _ => continue,
+            };
+            families.entry(family).or_default().push(View { level, name, object });
         }
         for views in families.values_mut() {
             views.sort_by(|a, b| (a.level, &a.name).cmp(&(b.level, &b.name)));
@@ -139,7 +135,7 @@ impl Families {
     }
 
     /// The events that a leaderboard is made from, if all of it is made from the same.
-    async fn family_of(&self, sql: &str) -> String {
+    fn family_of(&self, sql: &str) -> String {
         let warehouse = self.engine.warehouse();
         let mut found: Option<String> = None;
         let mut open = crate::catalog::names_in(sql).unwrap_or_default();

@@ -140,7 +140,7 @@ pub(super) fn disk(folders: &[(String, u64)]) -> Check {
 }
 
 /// Bytes that are left for us on the disk of a folder.
-pub(super) fn free(folder: &Path) -> Option<u64> {
+pub fn free(folder: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(folder).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

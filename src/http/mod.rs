@@ -49,6 +49,7 @@ use crate::metrics;
 use crate::session::Engine;
 use crate::statement::Session;
 
+pub use self::checks::free;
 use self::problem::Problem;
 pub use self::tokens::{Tokens, new_token};
 use self::watch::Watch;

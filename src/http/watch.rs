@@ -53,13 +53,18 @@ pub(super) struct Watch {
     options: Arc<Options>,
     started: Instant,
     instance: String,
+    /// Nobody's limits count for what it asks.
+    session: Session,
     seen: Mutex<Arc<Seen>>,
     looking: tokio::sync::Mutex<Seldom>,
 }
 
 impl Watch {
     pub(super) fn new(host: Arc<dyn Host>, options: Arc<Options>) -> Self {
+        let engine = host.engine();
+        let session = Session::new(engine.context(), Arc::clone(engine.warehouse()));
         Watch {
+            session,
             host,
             options,
             started: Instant::now(),
@@ -116,20 +121,17 @@ impl Watch {
     }
 
     async fn see(&self, seldom: &mut Seldom, before: &Seen) -> Seen {
-        // Nobody's limits count here.
-        let engine = self.host.engine();
-        let session = Session::new(engine.context(), Arc::clone(engine.warehouse()));
         if seldom.at.is_none_or(|at| at.elapsed() >= SELDOM)
             || seldom.store.as_ref().is_some_and(|store| !store.ok)
         {
             seldom.store = Some(Check::of("store", &self.try_store().await));
-            match Counted::now(&session).await {
+            match Counted::now(&self.session).await {
                 Ok(counted) => seldom.counted = counted,
                 Err(e) => tracing::debug!(error = %e, "cannot add up the ledger"),
             }
             seldom.at = Some(Instant::now());
         }
-        let status = Status::now(&session, &seldom.counted).await;
+        let status = Status::now(&self.session, &seldom.counted).await;
         let catalog = Check::of("catalog", &status);
         // What cannot be seen now is as it was.
         let status = status.unwrap_or_else(|_| before.status.clone());

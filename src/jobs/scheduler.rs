@@ -179,12 +179,14 @@ impl Scheduler {
         let leases = self.warehouse.leases();
         let held: HashSet<&str> =
             self.jobs.iter().map(|job| job.name()).filter(|name| leases.holds(&lease(name))).collect();
+        // A run that ends while they are read may still stand there as running.
+        let busy = self.running.lock().clone();
         let known = self.warehouse.scheduled_jobs().await?;
         for job in &self.jobs {
             let name = job.name();
             let stands = known.get(name).cloned().unwrap_or_default();
             self.warehouse.jobs().paused(name, stands.paused);
-            if self.running.lock().contains(name) {
+            if busy.contains(name) {
                 continue;
             }
             let Some(next) = due(job, &known, self.started, now()) else {

@@ -110,14 +110,7 @@ impl Leases {
     pub async fn keep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.length / 5).await;
-            let mine: Vec<String> = self
-                .known
-                .lock()
-                .iter()
-                .filter(|(_, k)| k.ours_until.is_some())
-                .map(|(n, _)| n.clone())
-                .collect();
-            for name in mine {
+            for name in self.mine() {
                 if let Err(e) = self.hold(&name).await {
                     tracing::warn!(lease = name, error = %e, "cannot keep a lease; somebody else may take it");
                 }
@@ -136,17 +129,16 @@ impl Leases {
 
     /// Gives all of them back.
     pub async fn release_all(&self) -> Result<()> {
-        let mine: Vec<String> = self
-            .known
-            .lock()
-            .iter()
-            .filter(|(_, k)| k.ours_until.is_some())
-            .map(|(n, _)| n.clone())
-            .collect();
-        for name in mine {
+        for name in self.mine() {
             self.release(&name).await?;
         }
         Ok(())
+    }
+
+    /// The leases that were this process's when it last heard of them.
+    fn mine(&self) -> Vec<String> {
+        let known = self.known.lock();
+        known.iter().filter(|(_, known)| known.ours_until.is_some()).map(|(name, _)| name.clone()).collect()
     }
 
     fn known(&self, name: &str) -> Option<Known> {
