@@ -3,6 +3,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`warehouse`] | finding, making and dropping objects |
+//! | [`queries`] | what the queries of views and rollups say |
+//! | `folder_names` | which folder an object has |
 //! | [`schemas`] | `toplake.public` and `toplake.toplake` for the engine |
 //! | [`events`] | tables with rows of their own |
 //! | [`leaderboard`] | snapshot views |
@@ -40,6 +42,7 @@ pub mod cron;
 pub mod dead_letters;
 pub mod events;
 pub mod external;
+mod folder_names;
 pub mod interrupt;
 pub mod job_runs;
 pub mod jobs;
@@ -52,6 +55,7 @@ pub mod options;
 pub mod outbox;
 pub mod pipelines;
 pub mod privileges;
+pub mod queries;
 pub mod recent_keys;
 mod replayed;
 pub mod rollups;

@@ -21,8 +21,9 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use super::folder_names::folder_of_name;
 use super::side_table::OURS;
-use super::warehouse::{Warehouse, folder_of_name};
+use super::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::Change;

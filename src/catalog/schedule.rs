@@ -11,8 +11,9 @@ use object_store::ObjectStore;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::folder_names::folder_of_name;
 use super::side_table::OURS;
-use super::warehouse::{Warehouse, folder_of_name};
+use super::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result, nearest};
 use crate::lake::store::Store;
 

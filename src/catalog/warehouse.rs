@@ -4,13 +4,12 @@
 //! A dropped object keeps its log: dropping is a commit that removes the files and marks the table as dropped, and
 //! making it again is a commit on top. Versions never go backwards, so a process that has the old table open sees both.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::ViewTable;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
@@ -18,6 +17,7 @@ use parking_lot::RwLock;
 use super::comments::Comments;
 use super::dead_letters;
 use super::events::{Beside, EventsTable};
+use super::folder_names::{check_name, folder_of_name, name_of_folder};
 use super::job_runs;
 use super::jobs::Jobs;
 use super::late;
@@ -27,7 +27,6 @@ use super::options::{Late, ObjectKind, keys};
 use super::privileges::Grants;
 use super::recent_keys;
 use super::side_table::{OURS, SideTable};
-use crate::dialect;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
@@ -36,9 +35,8 @@ use crate::lake::scan::locate;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::store::Store;
 use crate::lake::table::{NewTable, Table};
-use crate::rollup::definition::{Definition, SourceKind};
 use crate::rollup::table::RollupTable;
-use crate::rollup::view::{Edition, Rollup, Source};
+use crate::rollup::view::{Edition, Rollup};
 
 /// An object of the warehouse, ready for the engine.
 #[derive(Debug, Clone)]
@@ -181,7 +179,7 @@ impl Warehouse {
         let _ = self.planner.set(state);
     }
 
-    fn planner(&self, time_zone: Option<&str>) -> Result<SessionState> {
+    pub(super) fn planner(&self, time_zone: Option<&str>) -> Result<SessionState> {
         let mut state =
             self.planner.get().cloned().ok_or_else(|| Error::internal("the warehouse has no session"))?;
         let zone = time_zone.map(str::to_owned);
@@ -352,53 +350,6 @@ impl Warehouse {
         Ok(events.with(beside))
     }
 
-    /// Plans a query over what is in the warehouse, in a time zone that was frozen.
-    pub async fn plan(&self, sql: &str, time_zone: Option<&str>) -> Result<LogicalPlan> {
-        plan(&self.planner(time_zone)?, sql).await
-    }
-
-    /// Reads a query as the definition of a rollup. Fails with an error that names the clause at fault.
-    pub async fn definition(
-        self: &Arc<Self>,
-        sql: &str,
-        time_zone: Option<&str>,
-    ) -> Result<(Definition, Source)> {
-        let state = self.planner(time_zone)?;
-        let plan = plan(&state, sql).await?;
-        let source = self.only_source(&plan).await?;
-        let kind = match &source {
-            Source::Events { time_column, .. } => SourceKind::Events { time_column },
-            Source::Rollup(finer) => SourceKind::Rollup(&finer.definition),
-        };
-        Ok((Definition::try_new(plan.clone(), kind, &state)?, source))
-    }
-
-    /// The one table that a rollup's query reads.
-    async fn only_source(self: &Arc<Self>, plan: &LogicalPlan) -> Result<Source> {
-        let refuse = |why: String| {
-            Error::not_supported(format!("the query is not that of an incremental view: {why}"))
-        };
-        let scanned = tables_of(plan)?;
-        let [name] = scanned.as_slice() else {
-            return Err(refuse(format!("it reads {} tables or views, not one", scanned.len())));
-        };
-        match self.require(name).await? {
-            Object::Table(events) if events.late_of().is_some() => {
-                Err(refuse(format!("'{name}' has the late rows of another table"))
-                    .with_hint("use a view, or refresh_mode = 'snapshot'"))
-            }
-            Object::Table(events) => match &events.options().time_column {
-                Some(column) => {
-                    Ok(Source::Events { table: Arc::clone(events.table()), time_column: column.clone() })
-                }
-                None => Err(refuse(format!("table '{name}' has no time_column"))
-                    .with_hint("create the table WITH (time_column = '…')")),
-            },
-            Object::Rollup(finer) => Ok(Source::Rollup(Arc::clone(finer.rollup()))),
-            other => Err(refuse(format!("its source '{name}' is {}", other.kind().with_article()))),
-        }
-    }
-
     /// Makes an object; says whether it did, or one of that name was there.
     pub async fn create(self: &Arc<Self>, name: &str, new: &NewTable) -> Result<bool> {
         check_name(name)?;
@@ -477,46 +428,6 @@ impl Warehouse {
         Ok(())
     }
 
-    /// Names of the objects whose definition reads `name` directly.
-    pub async fn dependents(self: &Arc<Self>, name: &str) -> Result<Vec<String>> {
-        let mut found = vec![];
-        for other in self.list().await? {
-            if other != name && self.sources(&other).await?.iter().any(|source| source == name) {
-                found.push(other);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Names of what an object's definition reads directly.
-    pub async fn sources(self: &Arc<Self>, name: &str) -> Result<Vec<String>> {
-        let Some(table) = self.table(name).await? else { return Ok(vec![]) };
-        let configuration = &table.snapshot().metadata.configuration;
-        match ObjectKind::of(configuration) {
-            ObjectKind::Table | ObjectKind::External => Ok(vec![]),
-            ObjectKind::Rollup => Ok(configuration.get(keys::SOURCE).cloned().into_iter().collect()),
-            ObjectKind::View | ObjectKind::Leaderboard => {
-                let sql = configuration.get(keys::SQL).map_or("", String::as_str);
-                Ok(super::names_in(sql)?)
-            }
-        }
-    }
-
-    /// The versions of the views that a query reads, directly or through others.
-    pub async fn views_in(self: &Arc<Self>, sql: &str) -> Result<BTreeMap<String, i64>> {
-        let mut open = super::names_in(sql)?;
-        let mut found = BTreeMap::new();
-        while let Some(name) = open.pop() {
-            let Some(table) = self.table(&name).await? else { continue };
-            let snapshot = table.update().await?;
-            let is_view = ObjectKind::of(&snapshot.metadata.configuration) == ObjectKind::View;
-            if is_view && found.insert(name.clone(), snapshot.version).is_none() {
-                open.extend(self.sources(&name).await?);
-            }
-        }
-        Ok(found)
-    }
-
     fn note(&self, name: &str, there: bool) {
         let mut names = self.names.write();
         names.retain(|n| n != name);
@@ -540,98 +451,6 @@ impl Warehouse {
     }
 }
 
-/// Names of the tables that a plan scans, each once.
-pub fn tables_of(plan: &LogicalPlan) -> Result<Vec<String>> {
-    use datafusion::common::tree_node::TreeNodeRecursion;
-    let mut names: Vec<String> = vec![];
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let name = scan.table_name.table().to_owned();
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(names)
-}
-
-/// Plans the query of a view, in PostgreSQL's SQL as statements are.
-async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
-    let mut statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
-    dialect::adapt(&mut statement);
-    let plan = state.statement_to_plan(statement).await?;
-    Ok(dialect::as_meant(plan, state.config_options().execution.time_zone.as_deref())?)
-}
-
-/// The configuration of a view of some kind.
-pub fn view_configuration(kind: ObjectKind, sql: &str, time_zone: Option<&str>) -> BTreeMap<String, String> {
-    let mut configuration = BTreeMap::from([
-        (keys::KIND.to_owned(), kind.as_str().to_owned()),
-        (keys::SQL.to_owned(), sql.to_owned()),
-    ]);
-    if let Some(zone) = time_zone {
-        configuration.insert(keys::TIME_ZONE.to_owned(), zone.to_owned());
-    }
-    configuration
-}
-
 fn is_dropped(snapshot: &Snapshot) -> bool {
     snapshot.option(keys::DROPPED).is_some()
-}
-
-/// Names that begin with `_` are ours, those with `.` are nobody's.
-fn name_of_folder(folder: &str) -> Option<String> {
-    if folder.starts_with('_') || folder.starts_with('.') {
-        return None;
-    }
-    decode_folder(folder)
-}
-
-/// A folder is named like the table; what a store or a shell might misread is written as `=XX`.
-pub(super) fn folder_of_name(name: &str) -> String {
-    let mut folder = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => folder.push(byte as char),
-            other => folder.push_str(&format!("={other:02X}")),
-        }
-    }
-    folder
-}
-
-fn decode_folder(folder: &str) -> Option<String> {
-    let mut bytes = vec![];
-    let mut rest = folder.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'=' {
-            let hex = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&hex).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn check_name(name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > 63 || name.starts_with('_') {
-        return Err(Error::invalid_input(format!("'{name}' cannot be the name of a table"))
-            .with_hint("use 1 to 63 bytes that do not begin with an underscore"));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_name_has_a_folder_of_its_own() {
-        for name in ["sales", "Sales", "häl/lo", "a=b", "with space"] {
-            assert_eq!(name_of_folder(&folder_of_name(name)).as_deref(), Some(name));
-        }
-        assert_eq!(folder_of_name("sales"), "sales");
-        assert!(name_of_folder("_toplake").is_none());
-    }
 }
