@@ -92,6 +92,8 @@ pub enum Kind {
     ResourcesExhausted,
     /// Cancelled by the user, a time-out or the server's end.
     Cancelled,
+    /// A worker that ran a part of the work is gone, or there are not enough of them.
+    WorkersLost,
     /// The object store or the network failed.
     Storage,
     /// What lies in the store is not what was written there.
@@ -147,6 +149,7 @@ impl Kind {
             Kind::TooManyRequests => ("53400", 429, true),
             Kind::ResourcesExhausted => ("53200", 503, true),
             Kind::Cancelled => ("57014", 503, true),
+            Kind::WorkersLost => ("08006", 503, true),
             Kind::Storage => ("58030", 503, true),
             Kind::Corrupt => ("XX001", 500, false),
             Kind::Internal => ("XX000", 500, false),

@@ -20,6 +20,7 @@
 //! | [`maintain`] | the upkeep of tables |
 //! | [`jobs`] | a timer that runs jobs and knows nothing of what they do |
 //! | [`statement`] | statements: parse, plan, run |
+//! | [`cluster`] | queries and folds on many machines |
 //! | [`pg`] | the PostgreSQL front end |
 //! | [`http`] | the dashboard, the two questions as an API, health and metrics |
 //! | [`demo`] | sample sales |
@@ -27,6 +28,7 @@
 pub mod app;
 pub mod catalog;
 pub mod certificate;
+pub mod cluster;
 pub mod demo;
 pub mod dialect;
 pub mod error;

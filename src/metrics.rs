@@ -85,6 +85,11 @@ metrics_table! {
     Gauge ROLLUP_LAG_ROWS = "toplake_rollup_lag_rows" ["rollup"] "Rows of its source that are not folded; queries see them";
     Gauge ROLLUP_COMPLETE_THROUGH = "toplake_rollup_complete_through_timestamp_seconds" ["rollup"]
         "End of the last bucket that the watermark has passed";
+    Gauge WORKERS = "toplake_workers" ["state"] "Workers that are listed, by how they are: live, away, other build";
+    Counter SPREAD_QUERIES = "toplake_spread_queries_total" [] "Plans that were run on workers";
+    Counter WORKERS_LOST = "toplake_workers_lost_total" ["outcome"]
+        "Workers that were lost under a query: it was retried, or failed";
+    Gauge WORKER_TASKS = "toplake_worker_tasks" [] "Parts of queries that this worker runs";
     Gauge LEADERBOARD_AGE = "toplake_leaderboard_age_seconds" ["leaderboard"]
         "For how long it has not shown something that is new in what it reads; 0 if there is nothing new";
     Gauge LEADERBOARD_EVERY = "toplake_leaderboard_refresh_every_seconds" ["leaderboard"] "How often it is to be refreshed";
@@ -217,6 +222,8 @@ gauges! {
     job_failing(name) = JOB_FAILING;
     audit_differences(rollup) = AUDIT_DIFFERENCES;
     disk_free(path) = DISK_FREE;
+    workers(state) = WORKERS;
+    worker_tasks() = WORKER_TASKS;
 }
 
 /// A commit landed.
@@ -283,6 +290,16 @@ pub fn store_called(operation: &'static str, outcome: &'static str, took: Durati
 /// Bytes went to or came from the object store.
 pub fn store_moved(direction: &'static str, bytes: u64) {
     counter!(STORE_BYTES, "direction" => direction).increment(bytes);
+}
+
+/// A plan was run on workers.
+pub fn spread() {
+    counter!(SPREAD_QUERIES).increment(1);
+}
+
+/// A worker was lost under a query, which was `retried` or `failed`.
+pub fn worker_lost(outcome: &'static str) {
+    counter!(WORKERS_LOST, "outcome" => outcome).increment(1);
 }
 
 /// A run of a job has ended.

@@ -1,7 +1,7 @@
 //! The one place that makes a session of the engine: server, shell, worker and tests all call it.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::catalog::{CatalogProviderList, TableFunction, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -48,10 +48,19 @@ impl Engine {
 
     /// An engine over a warehouse whose queries take no more than these resources.
     pub fn within(warehouse: Arc<Warehouse>, resources: &Resources) -> Result<Self> {
+        Self::extended(warehouse, resources, Ok)
+    }
+
+    /// The same with something more in its sessions.
+    pub fn extended(
+        warehouse: Arc<Warehouse>,
+        resources: &Resources,
+        more: impl FnOnce(SessionStateBuilder) -> Result<SessionStateBuilder>,
+    ) -> Result<Self> {
         // Without a list cache, which would never see a new file of an external table.
         let runtime = resources.runtime().with_object_list_cache_limit(0).build_arc()?;
         let builder = SessionStateBuilder::new().with_config(config()).with_runtime_env(runtime);
-        let base = plug(builder.with_default_features(), &warehouse)?.build();
+        let base = more(plug(builder.with_default_features(), &warehouse)?)?.build();
         warehouse.set_planner(base.clone());
         let shared = Arc::new(share_of(base.runtime_env(), resources.memory_of_jobs));
         let background =
@@ -119,14 +128,8 @@ impl Engine {
 /// and planned like any table from then on; statements such as CREATE MATERIALIZED VIEW go through
 /// [`crate::statement::Session`].
 pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<SessionStateBuilder> {
-    let mut builder = builder;
-    let scalars = builder.scalar_functions().get_or_insert_default();
-    scalars.extend(toplake_udfs::all_scalar_functions());
-    scalars.extend(watermark::udfs(warehouse, None));
-    scalars.extend(dialect::scalar_functions());
-    let aggregates = builder.aggregate_functions().get_or_insert_default();
-    aggregates.extend(toplake_udfs::all_aggregate_functions());
-    aggregates.extend(dialect::aggregate_functions());
+    let mut builder = with_functions(builder);
+    builder.scalar_functions().get_or_insert_default().extend(watermark::udfs(warehouse, None));
     builder.expr_planners().get_or_insert_default().insert(0, dialect::expr_planner());
     let audit = TableFunction::new(audit::NAME.to_owned(), Arc::new(AuditFunction::new(warehouse, None)));
     builder.table_functions().get_or_insert_default().insert(audit::NAME.to_owned(), Arc::new(audit));
@@ -141,6 +144,24 @@ pub fn plug(builder: SessionStateBuilder, warehouse: &Arc<Warehouse>) -> Result<
     let runtime = builder.runtime_env().get_or_insert_default();
     runtime.register_object_store(store.root_url(), Arc::clone(store.object_store()));
     Ok(builder)
+}
+
+/// The functions that look into no warehouse: those that a worker finds by their names.
+pub fn with_functions(mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    let scalars = builder.scalar_functions().get_or_insert_default();
+    scalars.extend(toplake_udfs::all_scalar_functions());
+    scalars.extend(dialect::scalar_functions());
+    let aggregates = builder.aggregate_functions().get_or_insert_default();
+    aggregates.extend(toplake_udfs::all_aggregate_functions());
+    aggregates.extend(dialect::aggregate_functions());
+    builder
+}
+
+/// Those functions and the engine's own, by name.
+pub fn functions() -> &'static SessionState {
+    static FUNCTIONS: LazyLock<SessionState> =
+        LazyLock::new(|| with_functions(SessionStateBuilder::new().with_default_features()).build());
+    &FUNCTIONS
 }
 
 /// Plugs a warehouse into a context that is already there.
@@ -197,7 +218,16 @@ pub async fn open(location: &str) -> Result<Engine> {
 
 /// An engine over the warehouse at a location, whose queries take no more than these resources.
 pub async fn open_within(location: &str, resources: &Resources) -> Result<Engine> {
-    Engine::within(Warehouse::open(location).await?, resources)
+    open_extended(location, resources, Ok).await
+}
+
+/// The same with something more in its sessions.
+pub async fn open_extended(
+    location: &str,
+    resources: &Resources,
+    more: impl FnOnce(SessionStateBuilder) -> Result<SessionStateBuilder>,
+) -> Result<Engine> {
+    Engine::extended(Warehouse::open(location).await?, resources, more)
         .map_err(|e| Error::context(e, format!("warehouse '{location}'")))
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::cluster::ClusterOptions;
 use super::limits::LimitOptions;
 use super::security::{TlsOptions, UserEntry};
 use super::serve::HttpAddress;
@@ -42,6 +43,8 @@ pub(super) struct Config {
     pub(super) allowed_locations: Option<Vec<String>>,
     /// What clients may take.
     pub(super) limits: LimitOptions,
+    /// The workers that large queries are spread over.
+    pub(super) cluster: ClusterOptions,
     /// What the server consumes.
     pub(super) ingest: Vec<Options>,
 }

@@ -1,5 +1,6 @@
 //! The composition root: what each subcommand puts together.
 
+mod cluster;
 mod config;
 mod demo;
 mod doctor;
@@ -19,6 +20,7 @@ mod sql_jobs;
 mod token;
 mod upkeep;
 mod user;
+mod worker;
 mod workers;
 
 use std::io::IsTerminal;
@@ -49,6 +51,8 @@ pub enum Command {
     Sql(sql::Arguments),
     /// Serve a warehouse to PostgreSQL clients, and keep its views fresh
     Serve(serve::Arguments),
+    /// Run parts of large queries for servers that were started with --workers
+    Worker(worker::Arguments),
     /// Bring rows into a table
     #[command(subcommand)]
     Ingest(ingest::Ingest),
@@ -70,6 +74,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Worker(arguments) => worker::run(arguments).await,
         Command::Ingest(source) => ingest::run(source).await,
         Command::Offsets(what) => offsets::run(what).await,
         Command::User(arguments) => user::run(&arguments),

@@ -12,12 +12,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::cluster::ClusterOptions;
 use super::config::Config;
 use super::front::{Bounds, Front};
 use super::security::{self, TlsOptions};
 use super::signal::stopping;
 use super::workers::Workers;
 use super::{refresh, token, upkeep};
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::ingest::kafka::{self, options::Options};
 use crate::jobs::scheduler::{self, Job};
@@ -38,6 +40,8 @@ pub struct Arguments {
     tls: TlsOptions,
     #[command(flatten)]
     server: Server,
+    #[command(flatten)]
+    cluster: ClusterOptions,
 }
 
 /// What a server listens on and how often it refreshes.
@@ -142,7 +146,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
         folders: resources.spill_folder.clone().into_iter().collect(),
         ..http
     });
-    let engine = session::open_within(&warehouse, &resources).await?;
+    let cluster = arguments.cluster.or(&config.cluster).cluster()?;
+    let engine = session::open_extended(&warehouse, &resources, |sessions| match &cluster {
+        Some(cluster) => cluster.plug(sessions),
+        None => Ok(sessions),
+    })
+    .await?;
     let jobs = config.jobs.iter().map(|job| job.job(&engine)).collect::<Result<Vec<_>>>()?;
     let bounds = Bounds { locations, rates: config.limits.rates() };
     let door = Door::open(&server, bounds, options, http).await?;
@@ -150,7 +159,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     if let Some((listener, _)) = &door.http {
         println!("dashboard, API and metrics: {}", address_of(listener, door.is_encrypted())?);
     }
-    serve(engine, door, &server, Work { tasks: vec![], jobs, pipelines: config.ingest }).await
+    serve(engine, door, &server, Work { tasks: vec![], jobs, pipelines: config.ingest, cluster }).await
 }
 
 /// Where clients come in.
@@ -182,7 +191,7 @@ impl Door {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| {
         Error::storage(format!("cannot listen on {address}: {e}"))
             .with_hint("another server may be there: --listen and --http say where else")
@@ -204,11 +213,13 @@ pub(super) struct Work {
     pub(super) jobs: Vec<Job>,
     /// What it consumes.
     pub(super) pipelines: Vec<Options>,
+    /// The workers that it watches over.
+    pub(super) cluster: Option<Arc<Cluster>>,
 }
 
 /// Serves, and does `work`, until SIGINT or SIGTERM, then drains; a second signal ends the process at once.
 pub(super) async fn serve(engine: Engine, door: Door, server: &Server, work: Work) -> Result<()> {
-    let Work { mut tasks, mut jobs, pipelines } = work;
+    let Work { mut tasks, mut jobs, pipelines, cluster } = work;
     let refresh_every = server.refresh_every.unwrap_or(1.0);
     if refresh_every > 0.0 {
         tasks.push(refresh::task(engine.clone(), Duration::from_secs_f64(refresh_every)));
@@ -228,6 +239,10 @@ pub(super) async fn serve(engine: Engine, door: Door, server: &Server, work: Wor
     background.spawn_on(task::run(tasks, stopping.clone()), workers.background());
     let warehouse = Arc::clone(engine.warehouse());
     background.spawn_on(scheduler::run(jobs, Arc::clone(&warehouse), stopping.clone()), workers.background());
+    if let Some(cluster) = cluster {
+        // Beside the sockets: who is there has to be known however busy the others are.
+        background.spawn(cluster.watch_over(Arc::clone(&warehouse), stopping.clone()));
+    }
     let mut consuming = JoinSet::new();
     for options in pipelines {
         consuming.spawn_on(consume(engine.clone(), options, stopping.clone()), workers.background());

@@ -19,6 +19,7 @@
 //! | [`late`] | rows that come after the watermark, and where they go |
 //! | [`audit`](mod@audit) | the table function of that name |
 //! | [`pipelines`] | the system table of how those are that bring events in |
+//! | [`workers`] | the system table of the machines that queries are spread over |
 //! | [`offsets`] | where streams stand, and moving that by hand |
 //! | [`jobs`] | the system table of long work |
 //! | [`schedule`] | jobs as all servers know them: what they are, their last runs, who wants what |
@@ -67,6 +68,7 @@ pub mod sources;
 pub mod transaction;
 pub mod warehouse;
 pub mod watermark;
+pub mod workers;
 
 use crate::error::Result;
 

@@ -13,6 +13,7 @@ use super::pipelines::Pipelines;
 use super::rollups::{Rollups, Which};
 use super::sources::Sources;
 use super::warehouse::Warehouse;
+use super::workers::Workers;
 
 /// The catalog's name.
 pub const CATALOG: &str = "toplake";
@@ -73,7 +74,7 @@ impl SchemaProvider for PublicSchema {
 #[derive(Debug)]
 struct SystemSchema(Arc<Warehouse>);
 
-const SYSTEM_TABLES: [&str; 9] = [
+const SYSTEM_TABLES: [&str; 10] = [
     "dead_letters",
     "job_runs",
     "jobs",
@@ -83,6 +84,7 @@ const SYSTEM_TABLES: [&str; 9] = [
     "refreshes",
     "rollups",
     "sources",
+    "workers",
 ];
 
 #[async_trait]
@@ -99,6 +101,7 @@ impl SchemaProvider for SystemSchema {
             "refreshes" => Some(Arc::new(refreshes(&self.0)?)),
             "jobs" => Some(Arc::new(JobsTable::new(Arc::clone(&self.0)))),
             "pipelines" => Some(Arc::new(Pipelines::new(Arc::clone(&self.0)))),
+            "workers" => Some(Arc::new(Workers::new(Arc::clone(&self.0)))),
             "sources" => Some(Arc::new(Sources::new(Arc::clone(&self.0)))),
             "rollups" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Rollups))),
             "leaderboards" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Leaderboards))),

@@ -27,6 +27,7 @@ use super::options::{Late, ObjectKind, keys};
 use super::privileges::Grants;
 use super::recent_keys;
 use super::side_table::{OURS, SideTable};
+use super::workers::WorkerStatus;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::{CommitKind, Metadata};
 use crate::lake::committer::Change;
@@ -109,6 +110,7 @@ pub struct Warehouse {
     job_runs: Arc<SideTable>,
     leases: Arc<Leases>,
     jobs: Arc<Jobs>,
+    workers: RwLock<Vec<WorkerStatus>>,
 }
 
 impl Warehouse {
@@ -130,8 +132,19 @@ impl Warehouse {
             names: Default::default(),
             planner: OnceLock::new(),
             jobs: Default::default(),
+            workers: Default::default(),
         });
         Ok(warehouse)
+    }
+
+    /// The workers of this server, as it last saw them.
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        self.workers.read().clone()
+    }
+
+    /// Tells how they are.
+    pub fn set_workers(&self, seen: Vec<WorkerStatus>) {
+        *self.workers.write() = seen;
     }
 
     /// Where it lies.

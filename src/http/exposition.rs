@@ -11,6 +11,7 @@ use super::status::Status;
 use super::watch::Seen;
 use super::{Host, Http};
 use crate::catalog::privileges::Role;
+use crate::catalog::workers::WorkerState;
 use crate::metrics::{self, Gauges};
 
 /// The states of a pipeline.
@@ -52,6 +53,12 @@ fn gauges(seen: &Seen, host: &dyn Host) -> Gauges {
         g.job_paused(&job.name, truth(job.paused));
         if let Some(at) = job.last_success {
             g.job_last_success(&job.name, at as f64 / 1e6);
+        }
+    }
+    let workers = engine.warehouse().workers();
+    if !workers.is_empty() {
+        for state in WorkerState::ALL {
+            g.workers(state.name(), workers.iter().filter(|w| w.state == state).count() as f64);
         }
     }
     for (rollup, differences) in engine.warehouse().jobs().audits() {

@@ -8,6 +8,7 @@
 //! - `status` is how everything is: `/v1/status`; `checks` judges whether that is well, `watch` looks again and again and logs
 //!   what changes: `/health/ready`; `exposition` has the numbers: `/metrics`;
 //! - `tokens` knows who asks; `problem` is what is told instead of an answer; `door` listens, with TLS or without;
+//! - `worker` is the little that a worker has of all this;
 //! - `pages` has the dashboard's files, and the OpenAPI document that describes all of this.
 
 mod checks;
@@ -26,6 +27,7 @@ mod tokens;
 mod top;
 mod value;
 mod watch;
+mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +55,7 @@ pub use self::checks::free;
 use self::problem::Problem;
 pub use self::tokens::{Tokens, new_token};
 use self::watch::Watch;
+pub use self::worker::serve_worker;
 
 /// What HTTP needs of the server around it.
 pub trait Host: Send + Sync + 'static {

@@ -10,6 +10,7 @@
 //! | [`table`] | a table in this process: following the log |
 //! | [`watch`] | the same by a task, for tables that are asked for often |
 //! | [`committer`] | the next version, exactly once |
+//! | [`write_files`] | rows into files as an operator of a plan |
 //! | [`writer`], [`scan`] | rows into files, rows out of any selection of files |
 //! | [`provider`] | such a selection as a table for the engine |
 //! | [`archived`] | rows that have left a table and that its archive has |
@@ -36,4 +37,5 @@ pub mod stats;
 pub mod store;
 pub mod table;
 pub mod watch;
+pub mod write_files;
 pub mod writer;

@@ -15,12 +15,14 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::prelude::Expr;
+use object_store::ObjectStore;
 
 use super::snapshot::File;
 use super::stats::{FileStats, PruningStats};
@@ -81,13 +83,10 @@ impl Scan<'_> {
             global: state.config().options().execution.parquet.clone(),
             ..Default::default()
         };
-        let cache = state.runtime_env().cache_manager.get_file_metadata_cache();
-        let readers = CachedParquetFileReaderFactory::new(Arc::clone(self.store.object_store()), cache);
         // The engine hands it the filter above it, by which it leaves out row groups and pages.
-        let source = ParquetSource::new(Arc::clone(self.schema))
-            .with_table_parquet_options(options)
-            .with_metadata_size_hint(FOOTER_HINT)
-            .with_parquet_file_reader_factory(Arc::new(readers));
+        let source = ParquetSource::new(Arc::clone(self.schema)).with_table_parquet_options(options);
+        let source =
+            with_kept_footers(source, Arc::clone(self.store.object_store()), state.runtime_env().as_ref());
         let config = FileScanConfigBuilder::new(self.store.object_store_url()?, Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
@@ -122,6 +121,16 @@ impl Scan<'_> {
             chrono::DateTime::from_timestamp_millis(file.add.modification_time).unwrap_or_default();
         Ok(found.with_statistics(Arc::new(file_statistics(self.schema, stats, file.add.size as usize))))
     }
+}
+
+/// The same source of rows, which keeps the footers that it reads for the next query.
+pub fn with_kept_footers(
+    source: ParquetSource,
+    store: Arc<dyn ObjectStore>,
+    runtime: &RuntimeEnv,
+) -> ParquetSource {
+    let readers = CachedParquetFileReaderFactory::new(store, runtime.cache_manager.get_file_metadata_cache());
+    source.with_metadata_size_hint(FOOTER_HINT).with_parquet_file_reader_factory(Arc::new(readers))
 }
 
 /// The full path of a file that the log names; the log's form is URL-encoded.

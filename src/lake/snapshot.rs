@@ -59,6 +59,9 @@ impl File {
 /// The tag that tells the files of a `replace` commit apart: `append`, `replace` or `carry`.
 pub const PART: &str = "toplake.part";
 
+/// What it may say: new rows, rows that only moved to another file, rows in place of others.
+pub const PARTS: [&str; 3] = ["append", "carry", "replace"];
+
 /// Option of an events table: rows before this instant (microseconds) are past their retention.
 pub const EXPIRED_THROUGH: &str = "toplake.expired_through";
 

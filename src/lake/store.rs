@@ -59,6 +59,11 @@ impl Store {
         Ok(Store { inner: Arc::new(ObservedStore(inner)), root: root_of(&url)?, prefix })
     }
 
+    /// A place in a store that is open: at `prefix` below `root`.
+    pub fn of_parts(inner: Arc<dyn ObjectStore>, root: Url, prefix: Path) -> Self {
+        Store { inner, root, prefix }
+    }
+
     /// The same store further down.
     pub fn child(&self, name: &str) -> Store {
         Store {

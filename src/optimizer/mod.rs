@@ -14,7 +14,7 @@ pub mod answer_from_rollup;
 pub mod candidates;
 pub mod drop_merge;
 mod not_null;
-mod portions;
+pub(crate) mod portions;
 pub mod settings;
 pub mod yield_in_joins;
 

@@ -19,12 +19,12 @@ const ROWS: usize = 64;
 
 /// Gives what its input gives, in portions, and has other tasks go first before each.
 #[derive(Debug)]
-pub(super) struct PortionsExec {
+pub(crate) struct PortionsExec {
     input: Arc<dyn ExecutionPlan>,
 }
 
 impl PortionsExec {
-    pub(super) fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>) -> Self {
         PortionsExec { input }
     }
 }

@@ -288,11 +288,16 @@ impl Definition {
         self.as_stored(merged.project(names.collect::<Vec<_>>())?.build()?)
     }
 
+    /// The columns that rows are sorted by where they are written: bucket and keys.
+    pub fn order(&self) -> Vec<usize> {
+        std::iter::once(self.bucket).chain(self.keys.iter().copied()).collect()
+    }
+
     /// Orders rows by bucket and key, as they are written.
     pub fn sorted(&self, rows: LogicalPlan) -> Result<LogicalPlan> {
-        let order = std::iter::once(&self.bucket).chain(&self.keys);
+        let order = self.order().into_iter();
         let order =
-            order.map(|i| col(Column::new_unqualified(self.schema.field(*i).name())).sort(true, false));
+            order.map(|i| col(Column::new_unqualified(self.schema.field(i).name())).sort(true, false));
         Ok(LogicalPlanBuilder::from(rows).sort(order.collect::<Vec<_>>())?.build()?)
     }
 

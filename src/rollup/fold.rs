@@ -27,11 +27,15 @@ use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::store::Store;
 use crate::lake::table::Table;
+use crate::lake::write_files::{Elsewhere, Into};
 use crate::lake::writer::{FileWriter, discard};
 use crate::metrics;
 
 /// Times a fold is planned again after losing to another.
 const TRIES: usize = 20;
+
+/// Times that it is begun again as a whole where a worker was lost that ran a part of it.
+const TRIES_ON_WORKERS: usize = 3;
 
 /// Bytes of source files that one step of a build reads.
 const BUILD_STEP: i64 = 2 << 30;
@@ -66,7 +70,7 @@ pub async fn fold(rollup: &Arc<Rollup>, state: &SessionState) -> Result<Folded> 
 }
 
 async fn attempts(rollup: &Arc<Rollup>, state: &SessionState) -> Result<Folded> {
-    let (mut tries, mut last) = (0, None);
+    let (mut tries, mut lost, mut last) = (0, 0, None);
     while tries < TRIES {
         let pins = Pins::default();
         let pinned = rollup.pin(&pins).await?;
@@ -82,6 +86,8 @@ async fn attempts(rollup: &Arc<Rollup>, state: &SessionState) -> Result<Folded> 
                 last = Some(e);
                 tries += 1;
             }
+            // It commits at its end, so nothing has happened yet.
+            Err(e) if e.kind() == Kind::WorkersLost && lost < TRIES_ON_WORKERS => lost += 1,
             Err(e) => return Err(e),
         }
     }
@@ -345,6 +351,9 @@ impl<'a> Work<'a> {
     /// Runs a plan and writes its rows, sorted by bucket and key.
     async fn write(&mut self, plan: LogicalPlan, part: Option<&'static str>) -> Result<()> {
         let definition = self.definition;
+        if self.written_elsewhere(&plan, part).await? {
+            return Ok(());
+        }
         let plan = self.state.create_physical_plan(&definition.sorted(plan)?).await?;
         let rows = datafusion::physical_plan::execute_stream(plan, self.state.task_ctx())?;
         let mut writer = FileWriter::new(self.store, Arc::clone(definition.schema()), part);
@@ -352,6 +361,17 @@ impl<'a> Work<'a> {
         self.rows += rows;
         self.adds.extend(adds);
         Ok(())
+    }
+
+    /// Has the rows of a large plan written by other machines, if there are any; whether it has.
+    async fn written_elsewhere(&mut self, plan: &LogicalPlan, part: Option<&'static str>) -> Result<bool> {
+        let (definition, store) = (self.definition, self.store);
+        let into = || Into { store: store.clone(), schema: Arc::clone(definition.schema()), part };
+        let written = Elsewhere::write(plan, &definition.order(), into, self.state).await?;
+        let Some((rows, adds)) = written else { return Ok(false) };
+        self.rows += rows;
+        self.adds.extend(adds);
+        Ok(true)
     }
 
     /// Writes what the definition makes of a source's files, of the rows that pass the filter.
@@ -377,6 +397,10 @@ impl<'a> Work<'a> {
                 None => definition.over(rows.build()?),
             }
         };
+        let all = plan(Slice::of(files.clone()))?;
+        if self.written_elsewhere(&all, part).await? {
+            return Ok(());
+        }
         let lanes = self.state.config().target_partitions();
         let schedule =
             schedule(slices(files, &at.schema, definition.source_time(), definition.bucketing()), lanes);

@@ -29,6 +29,12 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// One slice of all of these.
+    pub fn of(files: Vec<Arc<File>>) -> Self {
+        let bytes = files.iter().map(|file| file.add.size).sum();
+        Slice { files, bucket: None, bytes }
+    }
+
     /// Adds a file with rows from the first of these buckets to the last.
     fn push(&mut self, file: Arc<File>, first: i64, last: i64) {
         let same = first == last && (self.files.is_empty() || self.bucket == Some(first));
@@ -44,8 +50,7 @@ pub fn slices(files: Vec<Arc<File>>, schema: &SchemaRef, time: &str, bucketing: 
     let mut bounded = Vec::with_capacity(files.len());
     for file in &files {
         let Some((lowest, highest)) = bounds(file) else {
-            let bytes = files.iter().map(|file| file.add.size).sum();
-            return vec![Slice { files, bucket: None, bytes }];
+            return vec![Slice::of(files)];
         };
         bounded.push((bucketing.start(lowest), bucketing.start(highest), Arc::clone(file)));
     }

@@ -11,6 +11,7 @@ use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{LogicalPlanBuilder, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::Expr;
 
 use super::view::Rollup;
@@ -90,10 +91,11 @@ impl TableProvider for RollupTable {
         if limit.is_some() {
             plan = plan.limit(0, limit)?;
         }
-        // It is part of a larger plan, which is optimised as a whole.
+        // It is part of a larger plan, which is optimised, and spread over workers, as a whole.
         let state = SessionStateBuilder::new_from_existing(state.clone())
             .with_physical_optimizer_rules(vec![])
             .build();
-        state.create_physical_plan(&plan.build()?).await
+        let plan = state.optimize(&plan.build()?)?;
+        DefaultPhysicalPlanner::default().create_physical_plan(&plan, &state).await
     }
 }

@@ -10,6 +10,7 @@ mod bi;
 mod building;
 mod catalog;
 mod clients;
+mod cluster;
 mod copy;
 mod corruption;
 mod delta_readers;

@@ -68,7 +68,11 @@ impl From<Error> for SltError {
 }
 
 /// A session of an engine in this process.
-struct InProcess(Session);
+pub(crate) struct InProcess {
+    pub(crate) session: Session,
+    /// By which a record can say that it is not for this one: `skipif`.
+    pub(crate) name: &'static str,
+}
 
 #[async_trait]
 impl AsyncDB for InProcess {
@@ -76,13 +80,13 @@ impl AsyncDB for InProcess {
     type ColumnType = DefaultColumnType;
 
     async fn run(&mut self, sql: &str) -> std::result::Result<DBOutput<DefaultColumnType>, SltError> {
-        Ok(execute(&self.0, sql).await?)
+        Ok(execute(&self.session, sql).await?)
     }
 
     async fn shutdown(&mut self) {}
 
     fn engine_name(&self) -> &str {
-        "toplake"
+        self.name
     }
 
     fn error_sql_state(e: &SltError) -> Option<String> {
@@ -141,7 +145,8 @@ async fn in_process(name: &str) {
     let (home, out) = (Home::new(), tempfile::tempdir().unwrap());
     let desk = home.desk().await;
     run_file(name, out.path(), || async {
-        Ok(InProcess(Session::new(desk.engine.context(), desk.engine.warehouse().clone())))
+        let session = Session::new(desk.engine.context(), desk.engine.warehouse().clone());
+        Ok(InProcess { session, name: "toplake" })
     })
     .await;
 }

@@ -21,8 +21,8 @@ use crate::harness::soon;
 pub(crate) struct Paper {
     files: Files,
     pub(crate) authority: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 impl Paper {

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Large queries and a fold on workers of one thread each, against one process with as many threads.
+
+    python3 benches/cluster/main.py --toplake target/release/toplake                 # 50 M sales, 2 and 4 workers
+    python3 benches/cluster/main.py --toplake target/release/toplake --rows 5000000
+
+Each process is pinned to its cores (`taskset`); where there are fewer cores than workers, several share one, and the process
+beside them has as many threads on the same cores. The server before the workers has one thread, on the first core. Needs psql.
+The same warehouse serves all lines; times are the best of three, in seconds, and answers are compared. Peaks are VmHWM.
+"""
+
+import argparse
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+CORES = sorted(os.sched_getaffinity(0))
+
+SCHEMA = """CREATE TABLE sales (event_id BIGINT, event_time TIMESTAMP NOT NULL, product_id VARCHAR, quantity BIGINT, unit_price DECIMAL(18, 4),
+  customer_id VARCHAR, country VARCHAR) WITH (time_column = 'event_time')"""
+
+# A million products that sell unequally, over thirty days.
+FILL = """INSERT INTO sales SELECT n, CAST(to_timestamp(1767225600 + n % 2592000) AS TIMESTAMP),
+  'product-' || CAST(CAST(floor(1000000 * power((n * 2654435761 % 4294967296) / 4294967296.0, 3)) AS BIGINT) AS VARCHAR), n % 9 + 1, 9.99,
+  'customer-' || CAST(n % 10007 AS VARCHAR), CASE WHEN n % 3 = 0 THEN 'France' ELSE 'Kenya' END
+  FROM generate_series({first}, {last}) AS g(n)"""
+
+QUERIES = {
+    "top 1000": """SELECT count(*), sum(q) FROM (SELECT product_id, sum(quantity) AS q FROM sales GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1000)""",
+    "hour x product": """SELECT count(*), sum(q), sum(n) FROM (SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, product_id,
+        sum(quantity) AS q, count(*) AS n FROM sales GROUP BY 1, 2)""",
+}
+VIEW = """CREATE MATERIALIZED VIEW hourly AS SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, product_id,
+  sum(quantity) AS quantity, count(*) AS events FROM sales GROUP BY 1, 2"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Process:
+    def __init__(self, cores, log, *command):
+        self.log = open(log, "w")
+        pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
+        self.process = subprocess.Popen(pinned, stdout=self.log, stderr=self.log)
+
+    def peak(self):
+        with open(f"/proc/{self.process.pid}/status") as f:
+            return int(re.search(r"VmHWM:\s+(\d+)", f.read()).group(1)) // 1024
+
+    def forget_peak(self):
+        with open(f"/proc/{self.process.pid}/clear_refs", "w") as f:
+            f.write("5")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Server:
+    def __init__(self, arguments, folder, cores, threads, workers):
+        self.folder, self.threads = folder, threads
+        self.workers = []
+        more = []
+        if workers:
+            ports = [free_port() for _ in range(workers)]
+            for i, port in enumerate(ports):
+                command = [arguments.toplake, "worker", "--listen", f"127.0.0.1:{port}", "--http", "off", "--memory", arguments.memory]
+                self.workers.append(Process([CORES[i % len(CORES)]], os.path.join(folder, f"worker-{i}.log"), *command))
+            more = ["--workers", ",".join(f"127.0.0.1:{port}" for port in ports), "--cluster-fallback", "refuse"]
+        self.port = free_port()
+        self.server = Process(
+            cores, os.path.join(folder, "server.log"), arguments.toplake, "serve", "--warehouse", os.path.join(folder, "warehouse"),
+            "--listen", f"127.0.0.1:{self.port}", "--http", "off", "--refresh-every", "0", "--upkeep-every", "0", *more)
+        end = time.monotonic() + 60
+        while self.psql("SELECT count(*) FROM toplake.workers WHERE state = 'live'", check=False) != str(workers):
+            if time.monotonic() > end:
+                sys.exit("the server or its workers did not start")
+            time.sleep(0.2)
+
+    def psql(self, *statements, check=True):
+        command = ["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bench", "-d", "toplake"]
+        for statement in statements:
+            command += ["-c", statement]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if check and done.returncode:
+            sys.exit(done.stderr)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def all(self):
+        return [self.server, *self.workers]
+
+    def stop(self):
+        for process in self.all():
+            process.stop()
+
+
+def measure(server, what):
+    """Seconds, the answer, and the peaks in MiB of the server and its workers."""
+    for process in server.all():
+        process.forget_peak()
+    best, answer = None, None
+    for _ in range(3):
+        if what == "fold":
+            server.psql("DROP MATERIALIZED VIEW IF EXISTS hourly", VIEW)
+            begun = time.monotonic()
+            server.psql("REFRESH MATERIALIZED VIEW hourly")
+        else:
+            begun = time.monotonic()
+            answer = server.psql(f"SET datafusion.execution.target_partitions = {server.threads}", QUERIES[what])
+        took = time.monotonic() - begun
+        best = took if best is None else min(best, took)
+    if what == "fold":
+        answer = server.psql("SELECT count(*), sum(quantity), sum(events) FROM hourly")
+    return best, answer, [process.peak() for process in server.all()]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--toplake", default=os.path.join(ROOT, "target/release/toplake"))
+    parser.add_argument("--rows", type=int, default=50_000_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--memory", default="4GB", help="of each worker")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(arguments, folder, CORES, len(CORES), 0)
+        server.psql(SCHEMA)
+        step = 1_000_000
+        for first in range(0, arguments.rows, step):
+            server.psql(FILL.format(first=first, last=min(first + step, arguments.rows) - 1))
+        server.stop()
+        print(f"{arguments.rows} rows, {len(CORES)} cores")
+        print(f"{'':15} {'threads':>7} | {'process':>8} {'peak MiB':>9} | {'workers':>8} {'server MiB':>10} {'peak MiB of each':20} | ratio", flush=True)
+        for threads in arguments.workers:
+            cores = CORES[: min(threads, len(CORES))]
+            found = {}
+            for workers in (0, threads):
+                server = Server(arguments, folder, CORES[:1] if workers else cores, 1 if workers else threads, workers)
+                for what in (*QUERIES, "fold"):
+                    found[what, workers] = measure(server, what)
+                server.stop()
+            for what in (*QUERIES, "fold"):
+                (alone, right, peak), (spread, answer, peaks) = found[what, 0], found[what, threads]
+                if answer != right:
+                    sys.exit(f"{what}: {answer} on workers, {right} in one process")
+                each = " ".join(map(str, peaks[1:]))
+                print(f"{what:15} {threads:7} | {alone:8.2f} {peak[0]:9} | {spread:8.2f} {peaks[0]:10} {each:20} | {spread / alone:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+//! What is spread over workers, and what the server runs itself.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::display::{PlanType, StringifiedPlan};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::SessionState;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::analyze::AnalyzeExec;
+use datafusion::physical_plan::explain::ExplainExec;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion_distributed::{DistributedExec, SessionStateBuilderExt, display_plan_ascii};
+
+use super::on_workers::OnWorkersExec;
+use super::tasks::bytes_read;
+use super::{Cluster, Fallback, travel};
+use crate::error::{Error, Kind};
+
+/// Plans as the engine does, then spreads what is large.
+#[derive(Debug)]
+pub(super) struct Planner {
+    cluster: Arc<Cluster>,
+    distributed: Distributed,
+}
+
+/// The half that spreads a plan that is [`Given`].
+pub(super) type Distributed = Arc<dyn QueryPlanner + Send + Sync>;
+
+impl Planner {
+    /// A planner with these halves.
+    pub(super) fn new(cluster: Arc<Cluster>, distributed: Distributed) -> Self {
+        Planner { cluster, distributed }
+    }
+}
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(
+        &self,
+        logical: &LogicalPlan,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let local = DefaultPhysicalPlanner::default().create_physical_plan(logical, session).await?;
+        let Some(state) = session.as_any().downcast_ref::<SessionState>() else { return Ok(local) };
+        if let LogicalPlan::Explain(explain) = logical {
+            let inner = DefaultPhysicalPlanner::default().create_physical_plan(&explain.plan, session).await;
+            return match inner {
+                Ok(inner) => self.explained(local, logical, inner, state).await,
+                // What cannot be planned is explained as far as it can.
+                Err(_) => Ok(local),
+            };
+        }
+        self.spread(local, logical, state).await
+    }
+}
+
+impl Planner {
+    /// The plan, spread over the workers where it is large enough for that.
+    pub(super) async fn spread(
+        &self,
+        local: Arc<dyn ExecutionPlan>,
+        logical: &LogicalPlan,
+        state: &SessionState,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !self.is_large(&local)? {
+            return Ok(local);
+        }
+        if self.cluster.members.live().len() < 2 {
+            return match self.cluster.fallback {
+                Fallback::Local => Ok(local),
+                Fallback::Refuse => Err(too_few().into()),
+            };
+        }
+        let Some(spread) = distribute(&self.distributed, &local, logical, state).await? else {
+            return Ok(local);
+        };
+        if let Err(e) = travel::check(&spread, &local, state) {
+            tracing::info!(reason = %e, "a plan stays on the server: a part of it cannot go to a worker");
+            return Ok(local);
+        }
+        if spread.is::<DistributedExec>() {
+            let again = Again {
+                distributed: Arc::clone(&self.distributed),
+                local,
+                logical: logical.clone(),
+                state: state.clone(),
+            };
+            return Ok(Arc::new(OnWorkersExec::new(spread, again, Arc::clone(&self.cluster))));
+        }
+        // EXPLAIN ANALYZE, which shows what it has run and so runs once.
+        Ok(spread)
+    }
+
+    /// Whether a scan is worth more than one task.
+    fn is_large(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+        let mut large = false;
+        plan.apply(|node| {
+            large |= bytes_read(node.as_ref()).is_some_and(|bytes| bytes > self.cluster.bytes_per_task);
+            Ok(if large { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        Ok(large)
+    }
+
+    /// EXPLAIN with the stages that a plan has.
+    async fn explained(
+        &self,
+        explain: Arc<dyn ExecutionPlan>,
+        logical: &LogicalPlan,
+        inner: Arc<dyn ExecutionPlan>,
+        state: &SessionState,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(rows) = explain.downcast_ref::<ExplainExec>() else { return Ok(explain) };
+        let spread = self.spread(inner, logical, state).await?;
+        let Some(spread) = spread.downcast_ref::<OnWorkersExec>() else { return Ok(explain) };
+        let stages = display_plan_ascii(spread.stages().as_ref(), false);
+        let mut plans: Vec<StringifiedPlan> = rows.stringified_plans().to_vec();
+        for plan in plans.iter_mut().filter(|plan| plan.plan_type == PlanType::FinalPhysicalPlan) {
+            plan.plan = Arc::new(stages.clone());
+        }
+        Ok(Arc::new(ExplainExec::new(explain.schema(), plans, rows.verbose())))
+    }
+}
+
+fn too_few() -> Error {
+    Error::new(
+        Kind::WorkersLost,
+        "there are not two workers to spread the query over, and the server is not to run it itself",
+    )
+    .with_hint("toplake.workers says how each is; [cluster] fallback = 'local' has the server run it")
+}
+
+/// What it takes to spread a plan once more, over the workers that are there then.
+#[derive(Debug)]
+pub(super) struct Again {
+    distributed: Distributed,
+    local: Arc<dyn ExecutionPlan>,
+    logical: LogicalPlan,
+    state: SessionState,
+}
+
+impl Again {
+    /// The plan that is spread.
+    pub(super) fn local(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.local
+    }
+
+    /// The same for the workers that are there now; the local plan where these are too few for it.
+    pub(super) async fn plan(&self, cluster: &Cluster) -> Result<Arc<dyn ExecutionPlan>> {
+        if cluster.members.live().len() < 2 {
+            return match cluster.fallback {
+                Fallback::Local => Ok(Arc::clone(&self.local)),
+                Fallback::Refuse => Err(too_few().into()),
+            };
+        }
+        let spread = distribute(&self.distributed, &self.local, &self.logical, &self.state).await?;
+        Ok(spread.unwrap_or_else(|| Arc::clone(&self.local)))
+    }
+}
+
+/// A plan that is there already, for the half of the planner that asks for one.
+#[derive(Debug)]
+pub(super) struct Given(Arc<dyn ExecutionPlan>);
+
+/// Hands out the plan that its session was [`Given`].
+#[derive(Debug)]
+pub(super) struct GivenPlanner;
+
+#[async_trait]
+impl QueryPlanner for GivenPlanner {
+    async fn create_physical_plan(
+        &self,
+        _: &LogicalPlan,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match session.config().get_extension::<Given>() {
+            Some(given) => Ok(Arc::clone(&given.0)),
+            None => Err(DataFusionError::Internal("no plan was given to be spread".into())),
+        }
+    }
+}
+
+/// The plan in stages, if it has more than one.
+async fn distribute(
+    distributed: &Distributed,
+    local: &Arc<dyn ExecutionPlan>,
+    logical: &LogicalPlan,
+    state: &SessionState,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let mut state = state.clone();
+    state.config_mut().set_extension(Arc::new(Given(Arc::clone(local))));
+    let plan = distributed.create_physical_plan(logical, &state).await?;
+    let is_spread = match local.is::<AnalyzeExec>() {
+        true => plan.children().first().is_some_and(|input| input.is::<DistributedExec>()),
+        false => plan.is::<DistributedExec>(),
+    };
+    Ok(is_spread.then_some(plan))
+}
+
+/// The half that spreads plans.
+pub(super) fn distributed(
+    builder: datafusion::execution::SessionStateBuilder,
+) -> datafusion::execution::SessionStateBuilder {
+    builder.with_query_planner(Arc::new(GivenPlanner)).with_distributed_planner()
+}

@@ -1,0 +1,192 @@
+//! Writes rows into files of a table where they are computed, which may be another machine, and gives what a commit has to name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result as EngineResult, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
+    PlanProperties,
+};
+use futures::stream;
+
+use super::action::Add;
+use super::snapshot;
+use super::store::Store;
+use super::writer::FileWriter;
+use crate::error::{Error, Result};
+
+/// Where rows go.
+#[derive(Debug, Clone)]
+pub struct Into {
+    /// The table's place.
+    pub store: Store,
+    /// Its columns, as users see them.
+    pub schema: SchemaRef,
+    /// What the files are in a `replace` commit: see [`FileWriter::new`].
+    pub part: Option<&'static str>,
+}
+
+/// Each partition of the input becomes files of its own. What is written is nobody's until a commit names it; what none names is
+/// left to VACUUM.
+#[derive(Debug)]
+pub struct WriteFilesExec {
+    input: Arc<dyn ExecutionPlan>,
+    into: Into,
+    properties: Arc<PlanProperties>,
+}
+
+impl WriteFilesExec {
+    /// Writes what `input` gives.
+    pub fn new(input: Arc<dyn ExecutionPlan>, into: Into) -> Self {
+        let partitions = input.output_partitioning().partition_count();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(told()),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        WriteFilesExec { input, into, properties: Arc::new(properties) }
+    }
+
+    /// Where the rows go.
+    pub fn into(&self) -> &Into {
+        &self.into
+    }
+}
+
+/// The rows of a file, and the file as the log names it.
+fn told() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("rows", DataType::UInt64, false),
+        Field::new("file", DataType::Utf8, true),
+    ]))
+}
+
+/// What such a plan has told: how many rows were written, and the files.
+pub fn files(batches: &[RecordBatch]) -> Result<(u64, Vec<Add>)> {
+    let (mut rows, mut adds) = (0, vec![]);
+    for batch in batches {
+        rows += batch.column(0).as_primitive::<UInt64Type>().values().iter().sum::<u64>();
+        for file in batch.column(1).as_string::<i32>().iter().flatten() {
+            let add = serde_json::from_str(file)
+                .map_err(|e| Error::internal(format!("what was written is not readable: {e}")))?;
+            adds.push(add);
+        }
+    }
+    Ok((rows, adds))
+}
+
+impl DisplayAs for WriteFilesExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WriteFilesExec: {}", self.into.store.prefix())
+    }
+}
+
+impl ExecutionPlan for WriteFilesExec {
+    fn name(&self) -> &str {
+        "WriteFilesExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        match children.pop() {
+            Some(input) if children.is_empty() => Ok(Arc::new(WriteFilesExec::new(input, self.into.clone()))),
+            _ => internal_err!("WriteFilesExec has one input"),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> EngineResult<SendableRecordBatchStream> {
+        let rows = self.input.execute(partition, context)?;
+        let into = self.into.clone();
+        let written = async move { Ok(write(rows, into).await?) };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(told(), stream::once(written))))
+    }
+}
+
+async fn write(rows: SendableRecordBatchStream, into: Into) -> Result<RecordBatch> {
+    let mut writer = FileWriter::new(&into.store, into.schema, into.part);
+    if let Err(e) = writer.write_all(rows).await {
+        writer.abandon().await;
+        return Err(e);
+    }
+    let rows = writer.rows();
+    let adds = writer.finish().await?;
+    let texts = adds.iter().map(|add| {
+        serde_json::to_string(add).map_err(|e| Error::internal(format!("a file cannot be told of: {e}")))
+    });
+    let texts: Vec<String> = texts.collect::<Result<_>>()?;
+    // The rows of all files stand beside the first.
+    let counts = UInt64Array::from_iter_values((0..texts.len()).map(|i| if i == 0 { rows } else { 0 }));
+    let texts = StringArray::from_iter_values(texts);
+    debug_assert_eq!(counts.len(), texts.len());
+    Ok(RecordBatch::try_new(told(), vec![Arc::new(counts), Arc::new(texts)])?)
+}
+
+/// Who has rows computed, and written, on other machines. A session that may has one in its configuration.
+#[async_trait]
+pub trait WriteElsewhere: fmt::Debug + Send + Sync {
+    /// Writes the rows of a plan, each file sorted by these of its columns; `None` where they are too few to be worth it, or
+    /// nobody is there.
+    async fn write(
+        &self,
+        rows: &LogicalPlan,
+        sorted_by: &[usize],
+        into: Into,
+        state: &SessionState,
+    ) -> Result<Option<(u64, Vec<Add>)>>;
+}
+
+/// What the configuration of a session holds.
+#[derive(Debug)]
+pub struct Elsewhere(pub Arc<dyn WriteElsewhere>);
+
+impl Elsewhere {
+    /// The same, if the session has any.
+    pub async fn write(
+        rows: &LogicalPlan,
+        sorted_by: &[usize],
+        into: impl FnOnce() -> Into,
+        state: &SessionState,
+    ) -> Result<Option<(u64, Vec<Add>)>> {
+        match state.config().get_extension::<Elsewhere>() {
+            Some(elsewhere) => elsewhere.0.write(rows, sorted_by, into(), state).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// The part that goes by a name, on its way from one process to another.
+pub fn part(name: &str) -> Option<&'static str> {
+    snapshot::PARTS.iter().find(|part| **part == name).copied()
+}
