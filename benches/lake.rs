@@ -1,14 +1,19 @@
 //! What a commit costs after many, what opening a table of many files costs, and following it by one commit; and opening
-//! a table and planning a query over it after a week of a commit every second.
+//! a table and planning a query over it after a week of a commit every second; and planning one for four workers over a table of 100,000
+//! files and a million commits.
 //!
 //! `cargo bench --bench lake` prints medians and 99th percentiles in milliseconds; `-- 500` takes 500 commits and files
 //! where it would take 5,000 and 10,000, and as many seconds instead of a week.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use toplake::cluster::{self, Cluster, Fallback, Trust, Worker, WorkerOptions};
 use toplake::lake::action::{Action, Add, CommitInfo, CommitKind, format_lines};
 use toplake::lake::checkpoint;
 use toplake::lake::committer::{Change, Position};
@@ -21,6 +26,7 @@ use toplake::lake::writer::FileWriter;
 use toplake::rollup::view::Rollup;
 use toplake::session;
 use toplake::statement::Session;
+use toplake::workload::Resources;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -29,7 +35,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(commits(most.unwrap_or(5_000)))?;
     runtime.block_on(many_files(most.unwrap_or(10_000)))?;
-    runtime.block_on(long_log(most.unwrap_or(7 * 86_400) as i64))
+    runtime.block_on(long_log(most.unwrap_or(7 * 86_400) as i64))?;
+    runtime.block_on(spread_plan(most.unwrap_or(100_000), 1_000_000))
 }
 
 fn new_table() -> NewTable {
@@ -241,4 +248,88 @@ fn spread(values: &[f64]) -> String {
     sorted.sort_by(f64::total_cmp);
     let at = |q: f64| sorted[((sorted.len() - 1) as f64 * q) as usize];
     format!("median {:>7.2}  p99 {:>7.2}", at(0.5), at(0.99))
+}
+
+/// A query that is planned for four workers over a table of so many files and commits, of which only the log is there. EXPLAIN plans it
+/// twice: as it is, and in stages.
+async fn spread_plan(files: usize, commits: i64) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let location = folder.path().to_str().ok_or("not a path")?;
+    let engine = session::open(location).await?;
+    let sql = Session::new(engine.context(), Arc::clone(engine.warehouse()));
+    sql.sql(
+        "CREATE TABLE bench (event_time TIMESTAMP NOT NULL, product_id VARCHAR, quantity BIGINT)
+           WITH (time_column = 'event_time')",
+    )
+    .await?;
+    let table = engine.warehouse().table("bench").await?.ok_or("gone")?;
+    let mut written = FileWriter::new(table.store(), Arc::clone(&table.snapshot().schema), None);
+    written.write(&batch(&table, 0)?).await?;
+    let pattern = written.finish().await?.remove(0);
+    let mut change = Change::new(CommitKind::Append, "WRITE", &table.snapshot());
+    change.adds = (0..files)
+        .map(|i| Add {
+            path: format!("part-{i:08}.parquet"),
+            size: pattern.size + (i % 1000) as i64 * 1000,
+            ..pattern.clone()
+        })
+        .collect();
+    table.commit(&change).await?;
+    table.checkpoint().await?;
+    // The same checkpoint, as it would be after so many commits whose log has been cleaned up.
+    let log = folder.path().join("bench/_delta_log");
+    let version = table.snapshot().version;
+    std::fs::rename(
+        log.join(format!("{version:020}.checkpoint.parquet")),
+        log.join(format!("{commits:020}.checkpoint.parquet")),
+    )?;
+    for v in 0..=version {
+        std::fs::remove_file(log.join(format!("{v:020}.json")))?;
+    }
+    std::fs::write(log.join("_last_checkpoint"), format!(r#"{{"version":{commits},"size":{files}}}"#))?;
+
+    let mut addresses = vec![];
+    for _ in 0..4 {
+        let resources = Resources::with_memory(256 << 20);
+        let options = WorkerOptions { resources, trust: Trust::default(), drain: Duration::ZERO };
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        addresses.push(listener.local_addr()?.to_string());
+        let (forever, stopping) = watch::channel(false);
+        let worker = Worker::new(options)?;
+        tokio::spawn(async move {
+            let _forever = forever;
+            worker.serve(listener, stopping).await
+        });
+    }
+    let options = cluster::Options {
+        workers: addresses.join(",").parse()?,
+        trust: Trust::default(),
+        fallback: Fallback::Refuse,
+        bytes_per_task: cluster::Options::BYTES_PER_TASK,
+    };
+    let cluster = Cluster::new(options)?;
+    let resources = Resources::with_memory(1 << 30);
+    let engine = session::open_extended(location, &resources, |sessions| cluster.plug(sessions)).await?;
+    let (_stop, stopping) = watch::channel(false);
+    tokio::spawn(Arc::clone(&cluster).watch_over(Arc::clone(engine.warehouse()), stopping));
+    if !cluster.wait_for(4, Duration::from_secs(60)).await {
+        return Err("the workers take no part".into());
+    }
+    let sql = Session::new(engine.context(), Arc::clone(engine.warehouse()));
+    let explain = "EXPLAIN SELECT product_id, sum(quantity) FROM bench GROUP BY 1 ORDER BY 2 DESC LIMIT 1000";
+    let begun = Instant::now();
+    let first = sql.sql(explain).await?;
+    let opened = ms(begun);
+    let text = pretty_format_batches(&first)?.to_string();
+    assert!(text.contains("tasks=4"), "{text}");
+    let mut plans = vec![];
+    for _ in 0..10 {
+        let begun = Instant::now();
+        sql.sql(explain).await?;
+        plans.push(ms(begun));
+    }
+    println!("a table of {files} files at version {commits}, four workers (ms)");
+    println!("  opening it and planning          {opened:>7.1}");
+    println!("  planning again (EXPLAIN, twice)  {}", crate::spread(&plans));
+    Ok(())
 }

@@ -35,6 +35,9 @@ pub(super) struct TrustOptions {
     /// Its key, PEM
     #[arg(id = "cluster_key", long = "cluster-key", env = "TOPLAKE_CLUSTER_KEY", value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The name that the certificates of workers bear, where it is not the host in their address (with `dns:` that is a number)
+    #[arg(id = "cluster_name", long = "cluster-name", env = "TOPLAKE_CLUSTER_NAME", value_name = "NAME")]
+    name: Option<String>,
 }
 
 impl TrustOptions {
@@ -45,6 +48,7 @@ impl TrustOptions {
             authority: self.authority.clone(),
             certificate: self.certificate.clone(),
             key: self.key.clone(),
+            name: self.name.clone(),
         })
     }
 
@@ -54,6 +58,7 @@ impl TrustOptions {
             authority: self.authority.or_else(|| config.authority.clone()),
             certificate: self.certificate.or_else(|| config.certificate.clone()),
             key: self.key.or_else(|| config.key.clone()),
+            name: self.name.or_else(|| config.name.clone()),
         }
     }
 }

@@ -53,14 +53,6 @@ fn host_and_port(text: &str) -> Result<(&str, u16)> {
 }
 
 impl Addresses {
-    /// The name that certificates of workers bear where they are found by one.
-    pub(super) fn name(&self) -> Option<&str> {
-        match self {
-            Addresses::Dns(host, _) => Some(host),
-            _ => None,
-        }
-    }
-
     /// Where they are now, each once, in order.
     pub(super) async fn now(&self, scheme: &str) -> Result<Vec<Url>> {
         let mut found: Vec<String> = match self {

@@ -28,7 +28,7 @@ use super::trust::Trust;
 use crate::error::{Error, Result};
 
 /// What an error says where a worker did not answer, or not to the end.
-pub(super) const LOST: &str = "worker lost";
+pub(super) const LOST: &str = "toplake worker lost";
 
 /// A worker that takes longer to accept a connection is not there.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -44,18 +44,12 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Channels {
     trust: Trust,
-    name: Option<Arc<str>>,
     open: Arc<Mutex<HashMap<Url, BoxCloneSyncChannel>>>,
 }
 
 impl Channels {
     pub(super) fn new(trust: Trust) -> Self {
-        Channels { trust, name: None, open: Default::default() }
-    }
-
-    /// The same to workers whose certificates bear this name, wherever they are.
-    pub(super) fn of_name(self, name: Option<&str>) -> Self {
-        Channels { name: name.map(Arc::from), ..self }
+        Channels { trust, open: Default::default() }
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -89,7 +83,7 @@ impl Channels {
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .tcp_nodelay(true);
-        if let Some(tls) = self.trust.client_tls(self.name.as_deref()) {
+        if let Some(tls) = self.trust.client_tls() {
             endpoint = endpoint.tls_config(tls).map_err(wrong)?;
         }
         let inner = endpoint.connect_lazy();

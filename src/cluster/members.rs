@@ -40,7 +40,6 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn new(addresses: Addresses, channels: Channels, version: String) -> Self {
-        let channels = channels.of_name(addresses.name());
         Members {
             addresses,
             channels,

@@ -7,12 +7,13 @@ use datafusion::catalog::Session;
 use datafusion::common::display::{PlanType, StringifiedPlan};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::sink::DataSinkExec;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::analyze::AnalyzeExec;
 use datafusion::physical_plan::explain::ExplainExec;
+use datafusion::physical_plan::{ChildrenPropertiesMode, ExecutionPlan, ReplaceChildrenOptions};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{DistributedExec, SessionStateBuilderExt, display_plan_ascii};
 
@@ -67,6 +68,12 @@ impl Planner {
         logical: &LogicalPlan,
         state: &SessionState,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if let Some(sink) = local.downcast_ref::<DataSinkExec>() {
+            // What takes the rows stays here, above what may be run once more: it commits after the last of them.
+            let rows = Box::pin(self.spread(Arc::clone(sink.input()), logical, state)).await?;
+            let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+            return local.replace_children(vec![rows], anew);
+        }
         if !self.is_large(&local)? {
             return Ok(local);
         }

@@ -103,7 +103,8 @@ fn files_of(plan: &dyn ExecutionPlan) -> Option<&FileScanConfig> {
 pub(super) fn bytes_read(plan: &dyn ExecutionPlan) -> Option<u64> {
     let scan = files_of(plan)?;
     let rows = match scan.statistics().num_rows.get_value() {
-        Some(rows) => *rows as u64,
+        // A limit that the scan knows of is enough for it.
+        Some(rows) => scan.limit.map_or(*rows, |limit| limit.min(*rows)) as u64,
         // What is known of the files is how large they are.
         None => {
             return Some(scan.file_groups.iter().flat_map(|g| g.files()).map(|f| f.object_meta.size).sum());

@@ -14,7 +14,8 @@ use datafusion::execution::SessionState;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use datafusion_distributed::{DistributedCodec, DistributedLeafExec, NetworkBoundaryExt, Stage};
 use datafusion_proto::bytes::physical_plan_to_bytes_with_proto_converter;
 use datafusion_proto::physical_plan::DeduplicatingProtoConverter;
@@ -46,7 +47,7 @@ pub(super) fn check(
     for stage in stages {
         let bare = stage.transform_down(|node| {
             if node.as_network_boundary().is_some() || node.is::<DistributedLeafExec>() || is_files(&node) {
-                return Ok(Transformed::new(placeholder(&node), true, TreeNodeRecursion::Jump));
+                return Ok(Transformed::new(placeholder(&node)?, true, TreeNodeRecursion::Jump));
             }
             known_functions(&node)?;
             Ok(Transformed::no(node))
@@ -71,10 +72,13 @@ fn without_files(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>
     Some(DataSourceExec::from_data_source(bare))
 }
 
-/// Stands for an input that is looked at by itself.
-fn placeholder(node: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-    let partitions = node.output_partitioning().partition_count();
-    Arc::new(EmptyExec::new(node.schema()).with_partitions(partitions))
+/// Stands for an input that is looked at by itself, with its partitions: an operator above may not do with others.
+fn placeholder(node: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let empty = EmptyExec::new(node.schema());
+    Ok(match node.output_partitioning() {
+        by @ Partitioning::Hash(..) => Arc::new(RepartitionExec::try_new(Arc::new(empty), by.clone())?),
+        other => Arc::new(empty.with_partitions(other.partition_count())),
+    })
 }
 
 /// Functions are found by their names at the other end, where those that look into a warehouse are not.

@@ -21,6 +21,8 @@ pub struct TrustFiles {
     pub certificate: Option<PathBuf>,
     /// Its key, PEM.
     pub key: Option<PathBuf>,
+    /// The name that the certificates of workers bear, where it is not the host that they are called by.
+    pub name: Option<String>,
 }
 
 /// What those files hold.
@@ -40,6 +42,7 @@ struct Certificates {
     authority: Vec<u8>,
     own: Vec<u8>,
     key: Vec<u8>,
+    name: Option<String>,
 }
 
 impl std::fmt::Debug for Trust {
@@ -66,7 +69,8 @@ impl Trust {
             (Some(authority), Some(own), Some(key)) => {
                 // The same looks as at a server's: that it is PEM, holds now, and that the key fits.
                 crate::certificate::Certificate::read(own, key).map_err(|e| e.context("cluster"))?;
-                Some(Arc::new(Certificates { authority: read(authority)?, own: read(own)?, key: read(key)? }))
+                let (authority, own, key) = (read(authority)?, read(own)?, read(key)?);
+                Some(Arc::new(Certificates { authority, own, key, name: files.name.clone() }))
             }
             (None, None, None) => None,
             _ => {
@@ -106,12 +110,12 @@ impl Trust {
     }
 
     /// For who calls.
-    pub(super) fn client_tls(&self, name: Option<&str>) -> Option<ClientTlsConfig> {
+    pub(super) fn client_tls(&self) -> Option<ClientTlsConfig> {
         let certificates = self.certificates.as_ref()?;
         let config = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&certificates.authority))
             .identity(Identity::from_pem(&certificates.own, &certificates.key));
-        Some(match name {
+        Some(match &certificates.name {
             Some(name) => config.domain_name(name),
             None => config,
         })

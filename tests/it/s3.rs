@@ -27,7 +27,7 @@ const SECRET: &str = "test-secret";
 const REGION: &str = "eu-central-1";
 
 /// An S3 server over a folder that is gone at the end of the test.
-struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     /// Conditional puts that were refused because the object was there.
     refused: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
@@ -93,11 +93,11 @@ impl Server {
         Arc::new(client)
     }
 
-    async fn desk(&self, prefix: &str) -> Desk {
+    pub(crate) async fn desk(&self, prefix: &str) -> Desk {
         Desk::at(Store::with_object_store(self.client(), &format!("s3://{BUCKET}/{prefix}")).unwrap()).await
     }
 
-    fn variables(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ENDPOINT_URL", self.endpoint()),
             ("AWS_ACCESS_KEY_ID", KEY.into()),

@@ -3,7 +3,10 @@
 mod answers;
 mod corpus;
 mod failures;
+mod machines;
 mod membership;
+mod partitions;
+mod stores;
 mod trust;
 
 use std::net::SocketAddr;

@@ -26,6 +26,7 @@ fn files(token: Option<PathBuf>, paper: Option<&Paper>) -> Trust {
         authority: of(|paper| paper.authority.clone()),
         certificate: of(|paper| paper.certificate.clone()),
         key: of(|paper| paper.key.clone()),
+        name: None,
     })
     .unwrap()
 }

@@ -26,6 +26,10 @@ const ELSEWHERE: &[&str] = &[
     "toplake_queries_refused_total",
     "toplake_commit_conflicts_total",
     "toplake_fold_errors_total",
+    "toplake_workers",
+    "toplake_spread_queries_total",
+    "toplake_workers_lost_total",
+    "toplake_worker_tasks",
 ];
 
 #[test]

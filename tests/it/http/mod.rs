@@ -121,10 +121,25 @@ impl Process {
     }
 
     pub(crate) async fn at(arguments: &[&str], listen: &str, http: &str) -> Self {
+        Self::spawn(arguments, listen, http, &[]).await
+    }
+
+    /// The same with variables of its environment.
+    pub(crate) async fn with(arguments: &[&str], variables: &[(&'static str, String)]) -> Self {
+        Self::spawn(arguments, "127.0.0.1:0", "127.0.0.1:0", variables).await
+    }
+
+    async fn spawn(
+        arguments: &[&str],
+        listen: &str,
+        http: &str,
+        variables: &[(&'static str, String)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (out, log) = (folder.path().join("out"), folder.path().join("log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_toplake"));
         command.args(arguments).args(["--listen", listen, "--http", http]).stdin(Stdio::null());
+        command.envs(variables.iter().cloned());
         command.stdout(std::fs::File::create(&out).unwrap()).stderr(std::fs::File::create(&log).unwrap());
         let child = parking_lot::Mutex::new(command.spawn().unwrap());
         let text = || std::fs::read_to_string(&out).unwrap_or_default();
