@@ -21,11 +21,20 @@ pub(crate) struct Clicks {
     second: i64,
     prefix: String,
     partitions: u64,
+    /// Text that nobody asks for, of which a message has as much as makes it `bytes` long.
+    filling: String,
+    bytes: usize,
 }
 
+/// Characters of the filling, and the most that a message has of it.
+const FILLING: usize = 1 << 16;
+
 impl Clicks {
-    pub(crate) fn new(partitions: i32) -> Self {
+    pub(crate) fn new(partitions: i32, bytes: usize) -> Self {
+        let mut random = StdRng::seed_from_u64(5);
         Clicks {
+            filling: (0..2 * FILLING).map(|_| char::from(b'a' + random.random_range(0..26))).collect(),
+            bytes,
             random: StdRng::seed_from_u64(5),
             message: vec![],
             second: i64::MIN,
@@ -55,6 +64,12 @@ impl Clicks {
             micros.rem_euclid(1_000_000),
         )
         .unwrap();
+        let missing = self.bytes.saturating_sub(self.message.len() + r#","more":"","#.len()).min(FILLING);
+        if missing > 0 {
+            let from = self.random.random_range(0..FILLING);
+            self.message.pop();
+            write!(self.message, r#","more":"{}"}}"#, &self.filling[from..from + missing]).unwrap();
+        }
         &self.message
     }
 }

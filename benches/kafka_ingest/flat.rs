@@ -14,13 +14,13 @@ const MICROS_APART: i64 = 20;
 const TURN: u64 = 500;
 
 pub(crate) async fn run(broker: &Broker, arguments: &Arguments) -> Result<()> {
-    let Arguments { events, partitions, .. } = *arguments;
+    let Arguments { events, partitions, bytes, .. } = *arguments;
     broker.create_topic("flat", partitions, &[]);
     let begun = Instant::now();
-    let bytes = produce(broker, events, partitions);
+    let sent = produce(broker, events, partitions, bytes);
     println!(
         "{events} clicks of {:.0} bytes in {partitions} partitions, produced in {:.1} s",
-        bytes as f64 / events as f64,
+        sent as f64 / events as f64,
         begun.elapsed().as_secs_f64()
     );
     println!(
@@ -48,14 +48,14 @@ pub(crate) async fn run(broker: &Broker, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn produce(broker: &Broker, events: u64, partitions: i32) -> u64 {
-    let (producer, mut clicks, mut bytes) = (broker.producer(), Clicks::new(partitions), 0);
+fn produce(broker: &Broker, events: u64, partitions: i32, bytes: usize) -> u64 {
+    let (producer, mut clicks, mut sent) = (broker.producer(), Clicks::new(partitions, bytes), 0);
     for event in 0..events {
         let partition = (event / TURN % partitions as u64) as i32;
         let message = clicks.message(START + event as i64 * MICROS_APART, partition);
-        bytes += message.len() as u64;
+        sent += message.len() as u64;
         producer.send("flat", partition, message);
     }
     producer.flush();
-    bytes
+    sent
 }

@@ -1,7 +1,7 @@
 //! Ingest from Kafka: JSON clicks of about 120 bytes from a broker on this machine into committed rows and a rollup by
 //! minute, folded. `toplake ingest kafka` is a process of its own, and so are the broker and the server that is asked.
 //!
-//! - `cargo bench --bench kafka_ingest -- flat [--events 20000000] [--partitions 8]`: the clicks are in the topic before; how
+//! - `cargo bench --bench kafka_ingest -- flat [--events 20000000] [--partitions 8] [--bytes 1000]`: the clicks are in the topic before; how
 //!   long does it take until they are committed?
 //! - `cargo bench --bench kafka_ingest -- steady [--rate 50000] [--seconds 300] [--partitions 8]`: clicks come in at a
 //!   constant rate; how long does it take until a query sees one? A run of 300 seconds writes `results/kafka_steady.csv`
@@ -39,6 +39,8 @@ struct Arguments {
     rate: u64,
     seconds: u64,
     partitions: i32,
+    /// Of a message; 0 leaves it as short as it is.
+    bytes: usize,
     commit_interval: String,
     toplake: PathBuf,
 }
@@ -49,6 +51,7 @@ fn main() -> Result<()> {
         rate: 50_000,
         seconds: 300,
         partitions: 8,
+        bytes: 0,
         commit_interval: "1s".into(),
         toplake: env!("CARGO_BIN_EXE_toplake").into(),
     };
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
             "--events" => arguments.events = value()?.parse()?,
             "--rate" => arguments.rate = value()?.parse()?,
             "--seconds" => arguments.seconds = value()?.parse()?,
+            "--bytes" => arguments.bytes = value()?.parse()?,
             "--partitions" => arguments.partitions = value()?.parse()?,
             "--commit-interval" => arguments.commit_interval = value()?,
             "--toplake" => arguments.toplake = value()?.into(),

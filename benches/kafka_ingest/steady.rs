@@ -116,7 +116,7 @@ pub(crate) async fn run(broker: &Broker, arguments: &Arguments) -> Result<()> {
 
 /// Sends so many clicks a second until it is told to stop.
 fn produce(producer: &Producer, rate: u64, partitions: i32, stop: &AtomicBool, sent: &AtomicU64) {
-    let (mut clicks, begun) = (Clicks::new(partitions), Instant::now());
+    let (mut clicks, begun) = (Clicks::new(partitions, 0), Instant::now());
     let mut turn = 0;
     while !stop.load(Ordering::SeqCst) {
         let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;

@@ -13,16 +13,11 @@ use datafusion::arrow::array::{
     ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::memory::MemorySourceConfig;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as EngineResult;
-use datafusion::logical_expr::TableType;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::Expr;
 use parking_lot::Mutex;
 
 use super::cron::When;
 use super::job_runs::{JobRun, Recorder};
+use super::live_table::LiveRows;
 use super::schedule::{LastRun, ScheduledJob};
 use super::warehouse::{Object, Warehouse};
 use crate::error::Result;
@@ -345,25 +340,13 @@ impl JobsTable {
 }
 
 #[async_trait]
-impl TableProvider for JobsTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl LiveRows for JobsTable {
+    fn columns(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let rows = self.rows(&Pins::of(state.config())).await?;
-        let exec = MemorySourceConfig::try_new_exec(&[vec![rows]], self.schema(), projection.cloned())?;
-        Ok(exec)
+    async fn now(&self, pins: &Pins) -> Result<RecordBatch> {
+        self.rows(pins).await
     }
 }
 

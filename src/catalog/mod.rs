@@ -50,6 +50,7 @@ pub mod jobs;
 pub mod late;
 pub mod leaderboard;
 pub mod ledger;
+mod live_table;
 pub mod locations;
 pub mod offsets;
 pub mod options;

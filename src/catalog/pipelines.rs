@@ -11,22 +11,18 @@ use datafusion::arrow::array::{
     ArrayRef, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::memory::MemorySourceConfig;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as EngineResult;
-use datafusion::logical_expr::TableType;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::Expr;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::folder_names::folder_of_name;
+use super::live_table::LiveRows;
 use super::side_table::OURS;
 use super::warehouse::Warehouse;
 use crate::error::{Error, Kind, Result};
 use crate::lake::action::CommitKind;
 use crate::lake::committer::Change;
+use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
 use crate::lake::store::Store;
 
@@ -283,24 +279,12 @@ impl Pipelines {
 }
 
 #[async_trait]
-impl TableProvider for Pipelines {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl LiveRows for Pipelines {
+    fn columns(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let rows = self.rows().await?;
-        let exec = MemorySourceConfig::try_new_exec(&[vec![rows]], self.schema(), projection.cloned())?;
-        Ok(exec)
+    async fn now(&self, _: &Pins) -> Result<RecordBatch> {
+        self.rows().await
     }
 }

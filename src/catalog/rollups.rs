@@ -7,15 +7,10 @@ use datafusion::arrow::array::{
     ArrayRef, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::memory::MemorySourceConfig;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as EngineResult;
-use datafusion::logical_expr::TableType;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::Expr;
 
 use super::jobs::REFRESH;
 use super::leaderboard::LeaderboardTable;
+use super::live_table::LiveRows;
 use super::options::keys;
 use super::warehouse::{Object, Warehouse};
 use super::watermark;
@@ -234,24 +229,12 @@ impl Texts {
 }
 
 #[async_trait]
-impl TableProvider for Rollups {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl LiveRows for Rollups {
+    fn columns(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let rows = self.rows(&Pins::of(state.config())).await?;
-        let exec = MemorySourceConfig::try_new_exec(&[vec![rows]], self.schema(), projection.cloned())?;
-        Ok(exec)
+    async fn now(&self, pins: &Pins) -> Result<RecordBatch> {
+        self.rows(pins).await
     }
 }

@@ -9,6 +9,7 @@ use datafusion::common::Result as EngineResult;
 
 use super::job_runs::refreshes;
 use super::jobs::JobsTable;
+use super::live_table::LiveTable;
 use super::pipelines::Pipelines;
 use super::rollups::{Rollups, Which};
 use super::sources::Sources;
@@ -99,12 +100,14 @@ impl SchemaProvider for SystemSchema {
             "ledger" => Some(Arc::clone(self.0.ledger()) as _),
             "job_runs" => Some(Arc::clone(self.0.job_runs()) as _),
             "refreshes" => Some(Arc::new(refreshes(&self.0)?)),
-            "jobs" => Some(Arc::new(JobsTable::new(Arc::clone(&self.0)))),
-            "pipelines" => Some(Arc::new(Pipelines::new(Arc::clone(&self.0)))),
-            "workers" => Some(Arc::new(Workers::new(Arc::clone(&self.0)))),
-            "sources" => Some(Arc::new(Sources::new(Arc::clone(&self.0)))),
-            "rollups" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Rollups))),
-            "leaderboards" => Some(Arc::new(Rollups::new(Arc::clone(&self.0), Which::Leaderboards))),
+            "jobs" => Some(Arc::new(LiveTable(JobsTable::new(Arc::clone(&self.0))))),
+            "pipelines" => Some(Arc::new(LiveTable(Pipelines::new(Arc::clone(&self.0))))),
+            "workers" => Some(Arc::new(LiveTable(Workers::new(Arc::clone(&self.0))))),
+            "sources" => Some(Arc::new(LiveTable(Sources::new(Arc::clone(&self.0))))),
+            "rollups" => Some(Arc::new(LiveTable(Rollups::new(Arc::clone(&self.0), Which::Rollups)))),
+            "leaderboards" => {
+                Some(Arc::new(LiveTable(Rollups::new(Arc::clone(&self.0), Which::Leaderboards))))
+            }
             _ => None,
         })
     }

@@ -12,13 +12,8 @@ use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::memory::MemorySourceConfig;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as EngineResult;
-use datafusion::logical_expr::TableType;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::Expr;
 
+use super::live_table::LiveRows;
 use super::pipelines::PipelineStatus;
 use super::warehouse::{Object, Warehouse};
 use crate::error::Result;
@@ -288,25 +283,13 @@ async fn first_new(table: &Table, mut after: i64, through: i64) -> Result<Option
 }
 
 #[async_trait]
-impl TableProvider for Sources {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl LiveRows for Sources {
+    fn columns(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let rows = self.batch(&self.rows(&Pins::of(state.config())).await?)?;
-        let exec = MemorySourceConfig::try_new_exec(&[vec![rows]], self.schema(), projection.cloned())?;
-        Ok(exec)
+    async fn now(&self, pins: &Pins) -> Result<RecordBatch> {
+        self.batch(&self.rows(pins).await?)
     }
 }
 

@@ -5,15 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringViewArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::memory::MemorySourceConfig;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as EngineResult;
-use datafusion::logical_expr::TableType;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::Expr;
 
+use super::live_table::LiveRows;
 use super::warehouse::Warehouse;
 use crate::error::Result;
+use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
 
 /// How a worker is.
@@ -110,24 +106,12 @@ impl Workers {
 }
 
 #[async_trait]
-impl TableProvider for Workers {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl LiveRows for Workers {
+    fn columns(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let exec =
-            MemorySourceConfig::try_new_exec(&[vec![self.rows()?]], self.schema(), projection.cloned())?;
-        Ok(exec)
+    async fn now(&self, _: &Pins) -> Result<RecordBatch> {
+        self.rows()
     }
 }

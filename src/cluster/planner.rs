@@ -1,5 +1,6 @@
 //! What is spread over workers, and what the server runs itself.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -49,15 +50,37 @@ impl QueryPlanner for Planner {
         let local = DefaultPhysicalPlanner::default().create_physical_plan(logical, session).await?;
         let Some(state) = session.as_any().downcast_ref::<SessionState>() else { return Ok(local) };
         if let LogicalPlan::Explain(explain) = logical {
-            let inner = DefaultPhysicalPlanner::default().create_physical_plan(&explain.plan, session).await;
+            let state = &*in_parts(state);
+            let inner = DefaultPhysicalPlanner::default().create_physical_plan(&explain.plan, state).await;
             return match inner {
                 Ok(inner) => self.explained(local, logical, inner, state).await,
                 // What cannot be planned is explained as far as it can.
                 Err(_) => Ok(local),
             };
         }
-        self.spread(local, logical, state).await
+        if !self.is_large(&local)? {
+            return Ok(local);
+        }
+        let several = in_parts(state);
+        let parts = match &several {
+            Cow::Borrowed(_) => Arc::clone(&local),
+            Cow::Owned(state) => {
+                DefaultPhysicalPlanner::default().create_physical_plan(logical, state).await?
+            }
+        };
+        let spread = self.spread(Arc::clone(&parts), logical, &several).await?;
+        Ok(if Arc::ptr_eq(&spread, &parts) { local } else { spread })
     }
+}
+
+/// The session, with plans in parts that may go to different tasks: one that has no parts is worked at as a whole.
+pub(super) fn in_parts(state: &SessionState) -> Cow<'_, SessionState> {
+    if state.config().target_partitions() > 1 {
+        return Cow::Borrowed(state);
+    }
+    let mut state = state.clone();
+    state.config_mut().options_mut().execution.target_partitions = 2;
+    Cow::Owned(state)
 }
 
 impl Planner {

@@ -11,7 +11,8 @@ use datafusion::datasource::physical_plan::{
     FileGroup, FileGroupPartitioner, FileScanConfig, FileScanConfigBuilder,
 };
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties};
 use datafusion_distributed::{
     DesiredTaskCountEvent, DesiredTaskCountEventResponse, DesiredTaskCountHandler, DistributedLeafExec,
     ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler,
@@ -20,7 +21,7 @@ use datafusion_distributed::{
 /// What a value of a type without a width is taken to have.
 const TEXT: u64 = 16;
 
-/// One task for so many bytes.
+/// One task for so many bytes, and for what has to see all of its input.
 pub(super) struct ByBytes(pub(super) u64);
 
 #[async_trait]
@@ -29,10 +30,35 @@ impl DesiredTaskCountHandler for ByBytes {
         &self,
         event: DesiredTaskCountEvent<'_>,
     ) -> Option<Result<DesiredTaskCountEventResponse>> {
+        if is_whole(event.plan) {
+            return Some(Ok(DesiredTaskCountEventResponse::maximum(1)));
+        }
         let bytes = bytes_read(event.plan.as_ref())?;
         let tasks = usize::try_from(bytes.div_ceil(self.0)).unwrap_or(usize::MAX).max(1);
         Some(Ok(DesiredTaskCountEventResponse::desired(tasks)))
     }
+}
+
+/// Whether an operator is right only over all of its input at once. It has that where its input is one partition, which says nothing any
+/// more once several tasks have a part of the input each: an aggregate in one step, a limit, a window over all rows. Where an input is
+/// several partitions, something above brings them together, and the planner of stages sees that.
+fn is_whole(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let one = |plan: &Arc<dyn ExecutionPlan>| plan.output_partitioning().partition_count() == 1;
+    if plan.fetch().is_some() && one(plan) {
+        return true;
+    }
+    // The side that such a join collects is sent to all tasks as a whole.
+    let collects = plan.is::<CrossJoinExec>()
+        || plan.is::<NestedLoopJoinExec>()
+        || plan
+            .downcast_ref::<HashJoinExec>()
+            .is_some_and(|join| *join.partition_mode() == PartitionMode::CollectLeft);
+    let wanted = plan.input_distribution_requirements().into_per_child();
+    plan.children()
+        .into_iter()
+        .zip(wanted)
+        .skip(usize::from(collects))
+        .any(|(input, wanted)| one(input) && !matches!(wanted, Distribution::UnspecifiedDistribution))
 }
 
 /// Gives each task its share of a scan's files.

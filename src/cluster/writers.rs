@@ -15,7 +15,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::on_workers::OnWorkersExec;
-use super::planner::Planner;
+use super::planner::{Planner, in_parts};
 use crate::error::Result;
 use crate::lake::action::Add;
 use crate::lake::write_files::{Into, WriteElsewhere, WriteFilesExec, files};
@@ -41,6 +41,7 @@ impl WriteElsewhere for Writers {
         into: Into,
         state: &SessionState,
     ) -> Result<Option<(u64, Vec<Add>)>> {
+        let state = &*in_parts(state);
         let rows = state.optimize(rows)?;
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(&rows, state).await?;
         let schema = plan.schema();

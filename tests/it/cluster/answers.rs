@@ -55,6 +55,44 @@ async fn every_kind_of_query_is_run_there_and_gives_the_same() {
     }
 }
 
+/// What is right only over all rows at once stays in one task, also where the table is one file, and so one partition, and a union
+/// above would take several.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_to_see_all_rows_sees_all_rows() {
+    let home = Home::new();
+    let alone = home.desk().await;
+    fill(&alone, 2).await;
+    alone.run("CREATE TABLE once AS SELECT * FROM sales WHERE event_id < 4000").await;
+    let fleet = Fleet::of(3, &home).await;
+    for partitions in [1, 2, 4] {
+        for desk in [&alone, &fleet.desk] {
+            desk.run(&format!("SET datafusion.execution.target_partitions = {partitions}")).await;
+        }
+        for table in ["once", "sales"] {
+            for query in [
+                "SELECT 'a', sum(quantity) FROM t UNION ALL SELECT 'b', max(event_id) FROM t",
+                "SELECT country, sum(quantity) FROM t GROUP BY 1 UNION ALL SELECT 'b', max(event_id) FROM t",
+                "(SELECT quantity * 0 FROM t LIMIT 7) UNION ALL (SELECT quantity * 0 FROM t LIMIT 5)",
+                "(SELECT event_id FROM t ORDER BY event_id DESC LIMIT 7) UNION ALL (SELECT event_id FROM t ORDER BY 1 LIMIT 5)",
+                "SELECT event_id, rank() OVER (ORDER BY event_id) FROM t WHERE event_id % 97 = 0
+                   UNION ALL SELECT event_id, sum(1) OVER (PARTITION BY country ORDER BY event_id) FROM t WHERE event_id % 89 = 0",
+                "SELECT count(*) FROM t a JOIN (SELECT max(event_id) AS m, country FROM t GROUP BY country) b
+                   ON a.country = b.country AND a.event_id < b.m",
+                "SELECT count(*) FROM (SELECT DISTINCT customer_id FROM t) a, (SELECT sum(quantity) AS s FROM t) b WHERE b.s > 0",
+                "SELECT product_id, sum(quantity) FROM t GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 9",
+                "SELECT * FROM (SELECT country, count(*) AS n FROM t GROUP BY 1) UNION SELECT country, quantity FROM t",
+                "SELECT count(*) FROM t a WHERE NOT EXISTS (SELECT 1 FROM t b WHERE b.event_id = a.event_id + 1)",
+                "SELECT count(*) FROM t a FULL JOIN (SELECT * FROM t WHERE quantity > 2) b ON a.event_id = b.event_id",
+            ] {
+                let query = query.replace("FROM t", &format!("FROM {table}"));
+                let (here, there) = (alone.rows(&query).await, fleet.desk.rows(&query).await);
+                assert_eq!(there, here, "{partitions} partitions: {query}");
+            }
+        }
+    }
+    assert!(fleet.cluster.runs() > 30, "only {} ran on workers", fleet.cluster.runs());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_shows_the_stages_and_what_they_moved() {
     let home = Home::new();
