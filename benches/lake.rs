@@ -3,7 +3,7 @@
 //! files and a million commits.
 //!
 //! `cargo bench --bench lake` prints medians and 99th percentiles in milliseconds; `-- 500` takes 500 commits and files
-//! where it would take 5,000 and 10,000, and as many seconds instead of a week.
+//! where it would take 5,000 and 10,000, and as many seconds instead of a week; `-- scale` does the last only.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +33,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 fn main() -> Result<()> {
     let most = std::env::args().filter_map(|a| a.parse::<usize>().ok()).next();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if std::env::args().any(|a| a == "scale") {
+        return runtime.block_on(spread_plan(most.unwrap_or(100_000), 1_000_000));
+    }
     runtime.block_on(commits(most.unwrap_or(5_000)))?;
     runtime.block_on(many_files(most.unwrap_or(10_000)))?;
     runtime.block_on(long_log(most.unwrap_or(7 * 86_400) as i64))?;
