@@ -1,6 +1,7 @@
 //! `[cluster]`: the workers of a server, and who may talk to whom.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -104,7 +105,7 @@ impl ClusterOptions {
     }
 
     /// The workers, if there are to be any.
-    pub(super) fn cluster(&self) -> Result<Option<std::sync::Arc<Cluster>>> {
+    pub(super) fn cluster(&self) -> Result<Option<Arc<Cluster>>> {
         let Some(workers) = &self.workers else { return Ok(None) };
         if self.bytes_per_task == Some(ByteSize(0)) {
             return Err(Error::invalid_input("cluster: bytes_per_task has to be above 0"));

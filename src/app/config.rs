@@ -100,6 +100,31 @@ mod tests {
     }
 
     #[test]
+    fn workers_are_read_and_what_is_wrong_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("token");
+        std::fs::write(&token, "0123456789abcdef").unwrap();
+        let workers = |more: &str| {
+            let text = format!("[cluster]\nworkers = 'a:7433,b:7433'\ntoken = '{}'\n{more}", token.display());
+            read(&text)
+        };
+        let config = workers("fallback = 'refuse'\nbytes_per_task = '8MiB'").unwrap();
+        assert!(config.cluster.cluster().unwrap().is_some());
+        assert!(Config::default().cluster.cluster().unwrap().is_none());
+        for (more, why) in [
+            ("fallbak = 'local'", "unknown field `fallbak`"),
+            ("fallback = 'never'", "unknown variant `never`"),
+        ] {
+            let e = workers(more).unwrap_err();
+            assert!(e.message().contains(why), "{e}");
+        }
+        let e = workers("bytes_per_task = 0").unwrap().cluster.cluster().unwrap_err();
+        assert!(e.message().contains("above 0"), "{e}");
+        let e = workers("key = 'k'").unwrap().cluster.cluster().unwrap_err();
+        assert!(e.message().contains("belong together"), "{e}");
+    }
+
+    #[test]
     fn pipelines_are_read_and_what_is_wrong_is_named() {
         let one = "[[ingest]]\ntable = 'a'\nbrokers = 'h:1'\ntopics = ['t']\n";
         let config = read(&format!("warehouse = './w'\nlisten = '127.0.0.1:7432'\n{one}")).unwrap();

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::cluster::TrustOptions;
 use super::serve::{HttpAddress, listen};
 use super::signal::stopping;
-use crate::cluster::{Worker, WorkerOptions};
+use crate::cluster::{Trust, Worker, WorkerOptions};
 use crate::error::{Error, Result};
 use crate::session::default_memory_limit;
 use crate::workload::Resources;
@@ -63,13 +62,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     if let Some(address) = arguments.http.address() {
         let listener = listen(address).await?;
         println!("metrics and health: http://{}/", listener.local_addr()?);
-        let (_forever, never) = watch::channel(false);
-        let worker = worker.clone();
-        web.spawn(async move {
-            let served = http::serve_worker(listener, worker, never).await;
-            drop(_forever);
-            served
-        });
+        web.spawn(http::serve_worker(listener, worker.clone()));
     }
     worker.serve(listener, stopping).await
 }
@@ -79,7 +72,7 @@ fn bytes(size: ByteSize) -> usize {
 }
 
 /// A plan may name any file that the process can read, so nobody sends one who is not meant to.
-fn check(address: SocketAddr, trust: &crate::cluster::Trust) -> Result<()> {
+fn check(address: SocketAddr, trust: &Trust) -> Result<()> {
     let refuse = |why: &str| Error::invalid_input(format!("cannot listen on {address}: {why}"));
     if !address.ip().is_loopback() && !trust.has_token() {
         return Err(refuse("there is no token, so anybody could read what this process can").with_hint(

@@ -37,8 +37,8 @@ pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// How long it may take.
 pub(super) const SILENCE: Duration = Duration::from_secs(4);
 /// Bytes that may be on the way, of one call and of a connection.
-const WINDOW: u32 = 8 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
+pub(super) const WINDOW: u32 = 8 << 20;
+pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// The connections of a process.
 #[derive(Debug, Clone)]

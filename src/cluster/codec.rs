@@ -15,7 +15,7 @@ use url::Url;
 
 use super::stores::Stores;
 use crate::lake::store::Store;
-use crate::lake::write_files::{Into, WriteFilesExec, part};
+use crate::lake::write_files::{Destination, WriteFilesExec, part};
 use crate::optimizer::portions::PortionsExec;
 
 /// Writes and reads them.
@@ -53,7 +53,7 @@ impl Operator {
         let Some(write) = node.downcast_ref::<WriteFilesExec>() else {
             return internal_err!("{} does not travel", node.name());
         };
-        let Into { store, schema, part } = write.into();
+        let Destination { store, schema, part } = write.destination();
         let mut bytes = vec![];
         StreamWriter::try_new(&mut bytes, schema)?.finish()?;
         Ok(Operator::WriteFiles {
@@ -87,8 +87,8 @@ impl PhysicalExtensionCodec for Codec {
                 };
                 let store = Store::of_parts(stores.get_store(&root)?, root, Path::from(prefix));
                 let schema = StreamReader::try_new(schema.as_slice(), None)?.schema();
-                let into = Into { store, schema, part: name.as_deref().and_then(part) };
-                Ok(Arc::new(WriteFilesExec::new(Arc::clone(input), into)))
+                let to = Destination { store, schema, part: name.as_deref().and_then(part) };
+                Ok(Arc::new(WriteFilesExec::new(Arc::clone(input), to)))
             }
             (operator, inputs) => internal_err!("{operator:?} has not {} inputs", inputs.len()),
         }

@@ -2,6 +2,7 @@
 //! noticed without a restart.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -32,6 +33,8 @@ pub(super) struct Members {
     channels: Channels,
     version: String,
     seen: RwLock<Vec<WorkerStatus>>,
+    /// Whether the list could be read when they were asked last.
+    readable: AtomicBool,
     /// Counts how often all have been asked.
     rounds: watch::Sender<u64>,
     /// Asks for the next round at once.
@@ -45,6 +48,7 @@ impl Members {
             channels,
             version,
             seen: RwLock::default(),
+            readable: AtomicBool::new(true),
             rounds: watch::Sender::new(0),
             hurry: Notify::new(),
         }
@@ -60,8 +64,7 @@ impl Members {
     /// Asks all of them until it is told to stop.
     pub(super) async fn watch_over(&self, warehouse: &Warehouse, mut stopping: watch::Receiver<bool>) {
         while !*stopping.borrow() {
-            self.round().await;
-            warehouse.set_workers(self.seen.read().clone());
+            self.round(warehouse).await;
             tokio::select! {
                 () = sleep(PAUSE) => {}
                 () = self.hurry.notified() => {}
@@ -75,7 +78,6 @@ impl Members {
         let mut rounds = self.rounds.subscribe();
         // The round that runs may have asked before.
         let wanted = *rounds.borrow_and_update() + 2;
-        self.hurry.notify_one();
         let again = async {
             while *rounds.borrow_and_update() < wanted {
                 self.hurry.notify_one();
@@ -99,21 +101,19 @@ impl Members {
         timeout(most, enough).await.is_ok()
     }
 
-    async fn round(&self) {
-        match self.addresses.now(self.channels.scheme()).await {
-            Ok(urls) => {
-                let answers = join_all(urls.iter().map(|url| self.ask(url))).await;
-                self.take(urls.into_iter().zip(answers).collect());
+    async fn round(&self, warehouse: &Warehouse) {
+        let listed = self.addresses.now(self.channels.scheme()).await;
+        let was_readable = self.readable.swap(listed.is_ok(), Ordering::Relaxed);
+        let urls = listed.unwrap_or_else(|e| {
+            if was_readable {
+                let hint = e.hint().unwrap_or_default();
+                tracing::warn!(error = %e, hint, "the list of workers cannot be read; those that were in it are asked on");
             }
-            // Who was there is asked on: that a name cannot be looked up says nothing of the workers.
-            Err(e) => {
-                tracing::warn!(error = %e, hint = e.hint().unwrap_or_default(), "the list of workers cannot be read");
-                let before = self.seen.read().clone();
-                let urls: Vec<Url> = before.iter().filter_map(|w| Url::parse(&w.url).ok()).collect();
-                let answers = join_all(urls.iter().map(|url| self.ask(url))).await;
-                self.take(urls.into_iter().zip(answers).collect());
-            }
-        }
+            self.seen.read().iter().filter_map(|w| Url::parse(&w.url).ok()).collect()
+        });
+        let answers = join_all(urls.iter().map(|url| self.ask(url))).await;
+        self.take(urls.into_iter().zip(answers).collect());
+        warehouse.set_workers(self.seen.read().clone());
         self.rounds.send_modify(|n| *n += 1);
     }
 
@@ -128,7 +128,8 @@ impl Members {
     }
 
     fn take(&self, answers: Vec<(Url, Result<String, String>)>) {
-        let before = std::mem::take(&mut *self.seen.write());
+        // Until all is known the planner goes by what was.
+        let before = self.seen.read().clone();
         let now = Utc::now().timestamp_micros();
         let mut seen = Vec::with_capacity(answers.len());
         for (url, answer) in answers {
@@ -152,8 +153,7 @@ impl Members {
                 }
             }
             let since = same.map_or(now, |w| w.since);
-            let asked = now;
-            seen.push(WorkerStatus { url: url.into(), state, version, reason, since, asked });
+            seen.push(WorkerStatus { url: url.into(), state, version, reason, since, asked: now });
         }
         for gone in before.iter().filter(|w| !seen.iter().any(|now| now.url == w.url)) {
             tracing::info!(worker = gone.url, "is no longer listed");

@@ -38,7 +38,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::catalog::warehouse::Warehouse;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::lake::write_files::Elsewhere;
 
 pub use self::addresses::Addresses;
@@ -114,7 +114,8 @@ impl Cluster {
             .with_distributed_scale_up_leaf_node_handler(tasks::EvenShares)
             // A union's parts are a rollup's folded rows and its tails, which differ in size: each worker takes a share of each.
             .with_distributed_children_isolator_unions(false)?;
-        let Some(distributed) = std::mem::take(builder.query_planner()) else { return Ok(builder) };
+        let distributed = std::mem::take(builder.query_planner())
+            .ok_or_else(|| Error::internal("a session without the planner that it was given"))?;
         let planner = Arc::new(Planner::new(Arc::clone(self), distributed));
         if let Some(config) = builder.config() {
             config.set_extension(Arc::new(Elsewhere(Arc::new(Writers::new(Arc::clone(&planner))))));
@@ -125,6 +126,20 @@ impl Cluster {
     /// Asks workers how they are until it is told to stop, and tells the warehouse's `toplake.workers`.
     pub async fn watch_over(self: Arc<Self>, warehouse: Arc<Warehouse>, stopping: watch::Receiver<bool>) {
         self.members.watch_over(&warehouse, stopping).await;
+    }
+
+    /// Whether there are two workers to spread a query over; an error where there are not and the server is not to run it itself.
+    fn has_enough(&self) -> Result<bool> {
+        match self.members.live().len() {
+            0 | 1 if self.fallback == Fallback::Refuse => Err(Error::new(
+                Kind::WorkersLost,
+                "there are not two workers to spread the query over, and the server is not to run it itself",
+            )
+            .with_hint(
+                "toplake.workers says how each is; [cluster] fallback = 'local' has the server run it",
+            )),
+            live => Ok(live > 1),
+        }
     }
 
     /// How many plans were run on workers.

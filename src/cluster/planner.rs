@@ -9,8 +9,8 @@ use datafusion::common::display::{PlanType, StringifiedPlan};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::sink::DataSinkExec;
-use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::analyze::AnalyzeExec;
 use datafusion::physical_plan::explain::ExplainExec;
@@ -21,7 +21,6 @@ use datafusion_distributed::{DistributedExec, SessionStateBuilderExt, display_pl
 use super::on_workers::OnWorkersExec;
 use super::tasks::bytes_read;
 use super::{Cluster, Fallback, travel};
-use crate::error::{Error, Kind};
 
 /// Plans as the engine does, then spreads what is large.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl QueryPlanner for Planner {
             let state = &*in_parts(state);
             let inner = DefaultPhysicalPlanner::default().create_physical_plan(&explain.plan, state).await;
             return match inner {
-                Ok(inner) => self.explained(local, logical, inner, state).await,
+                Ok(inner) => self.explained(local, inner, state).await,
                 // What cannot be planned is explained as far as it can.
                 Err(_) => Ok(local),
             };
@@ -68,7 +67,7 @@ impl QueryPlanner for Planner {
                 DefaultPhysicalPlanner::default().create_physical_plan(logical, state).await?
             }
         };
-        let spread = self.spread(Arc::clone(&parts), logical, &several).await?;
+        let spread = self.spread(Arc::clone(&parts), &several).await?;
         Ok(if Arc::ptr_eq(&spread, &parts) { local } else { spread })
     }
 }
@@ -84,46 +83,36 @@ pub(super) fn in_parts(state: &SessionState) -> Cow<'_, SessionState> {
 }
 
 impl Planner {
+    /// Whether there is anybody for a plan that is large. Where that is refused, it is once the plan is known to be.
+    pub(super) fn may_spread(&self) -> bool {
+        self.cluster.members.live().len() > 1 || self.cluster.fallback == Fallback::Refuse
+    }
+
     /// The plan, spread over the workers where it is large enough for that.
     pub(super) async fn spread(
         &self,
         local: Arc<dyn ExecutionPlan>,
-        logical: &LogicalPlan,
         state: &SessionState,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         if let Some(sink) = local.downcast_ref::<DataSinkExec>() {
             // What takes the rows stays here, above what may be run once more: it commits after the last of them.
-            let rows = Box::pin(self.spread(Arc::clone(sink.input()), logical, state)).await?;
+            let rows = Box::pin(self.spread(Arc::clone(sink.input()), state)).await?;
+            if Arc::ptr_eq(&rows, sink.input()) {
+                return Ok(local);
+            }
             let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
             return local.replace_children(vec![rows], anew);
         }
-        if !self.is_large(&local)? {
+        if !self.is_large(&local)? || !self.cluster.has_enough()? {
             return Ok(local);
         }
-        if self.cluster.members.live().len() < 2 {
-            return match self.cluster.fallback {
-                Fallback::Local => Ok(local),
-                Fallback::Refuse => Err(too_few().into()),
-            };
-        }
-        let Some(spread) = distribute(&self.distributed, &local, logical, state).await? else {
-            return Ok(local);
-        };
+        let Some(spread) = distribute(&self.distributed, &local, state).await? else { return Ok(local) };
         if let Err(e) = travel::check(&spread, &local, state) {
             tracing::info!(reason = %e, "a plan stays on the server: a part of it cannot go to a worker");
             return Ok(local);
         }
-        if spread.is::<DistributedExec>() {
-            let again = Again {
-                distributed: Arc::clone(&self.distributed),
-                local,
-                logical: logical.clone(),
-                state: state.clone(),
-            };
-            return Ok(Arc::new(OnWorkersExec::new(spread, again, Arc::clone(&self.cluster))));
-        }
-        // EXPLAIN ANALYZE, which shows what it has run and so runs once.
-        Ok(spread)
+        let again = Again { distributed: Arc::clone(&self.distributed), local, state: state.clone() };
+        Ok(Arc::new(OnWorkersExec::new(spread, again, Arc::clone(&self.cluster))))
     }
 
     /// Whether a scan is worth more than one task.
@@ -140,12 +129,12 @@ impl Planner {
     async fn explained(
         &self,
         explain: Arc<dyn ExecutionPlan>,
-        logical: &LogicalPlan,
         inner: Arc<dyn ExecutionPlan>,
         state: &SessionState,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(rows) = explain.downcast_ref::<ExplainExec>() else { return Ok(explain) };
-        let spread = self.spread(inner, logical, state).await?;
+        // What would be refused is explained as the server would run it.
+        let Ok(spread) = self.spread(inner, state).await else { return Ok(explain) };
         let Some(spread) = spread.downcast_ref::<OnWorkersExec>() else { return Ok(explain) };
         let stages = display_plan_ascii(spread.stages().as_ref(), false);
         let mut plans: Vec<StringifiedPlan> = rows.stringified_plans().to_vec();
@@ -156,20 +145,11 @@ impl Planner {
     }
 }
 
-fn too_few() -> Error {
-    Error::new(
-        Kind::WorkersLost,
-        "there are not two workers to spread the query over, and the server is not to run it itself",
-    )
-    .with_hint("toplake.workers says how each is; [cluster] fallback = 'local' has the server run it")
-}
-
 /// What it takes to spread a plan once more, over the workers that are there then.
 #[derive(Debug)]
 pub(super) struct Again {
     distributed: Distributed,
     local: Arc<dyn ExecutionPlan>,
-    logical: LogicalPlan,
     state: SessionState,
 }
 
@@ -181,24 +161,21 @@ impl Again {
 
     /// The same for the workers that are there now; the local plan where these are too few for it.
     pub(super) async fn plan(&self, cluster: &Cluster) -> Result<Arc<dyn ExecutionPlan>> {
-        if cluster.members.live().len() < 2 {
-            return match cluster.fallback {
-                Fallback::Local => Ok(Arc::clone(&self.local)),
-                Fallback::Refuse => Err(too_few().into()),
-            };
-        }
-        let spread = distribute(&self.distributed, &self.local, &self.logical, &self.state).await?;
+        let spread = match cluster.has_enough()? {
+            true => distribute(&self.distributed, &self.local, &self.state).await?,
+            false => None,
+        };
         Ok(spread.unwrap_or_else(|| Arc::clone(&self.local)))
     }
 }
 
 /// A plan that is there already, for the half of the planner that asks for one.
 #[derive(Debug)]
-pub(super) struct Given(Arc<dyn ExecutionPlan>);
+struct Given(Arc<dyn ExecutionPlan>);
 
 /// Hands out the plan that its session was [`Given`].
 #[derive(Debug)]
-pub(super) struct GivenPlanner;
+struct GivenPlanner;
 
 #[async_trait]
 impl QueryPlanner for GivenPlanner {
@@ -218,12 +195,12 @@ impl QueryPlanner for GivenPlanner {
 async fn distribute(
     distributed: &Distributed,
     local: &Arc<dyn ExecutionPlan>,
-    logical: &LogicalPlan,
     state: &SessionState,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let mut state = state.clone();
     state.config_mut().set_extension(Arc::new(Given(Arc::clone(local))));
-    let plan = distributed.create_physical_plan(logical, &state).await?;
+    // The plan is given, so no other is read.
+    let plan = distributed.create_physical_plan(&LogicalPlan::default(), &state).await?;
     let is_spread = match local.is::<AnalyzeExec>() {
         true => plan.children().first().is_some_and(|input| input.is::<DistributedExec>()),
         false => plan.is::<DistributedExec>(),
@@ -232,8 +209,6 @@ async fn distribute(
 }
 
 /// The half that spreads plans.
-pub(super) fn distributed(
-    builder: datafusion::execution::SessionStateBuilder,
-) -> datafusion::execution::SessionStateBuilder {
+pub(super) fn distributed(builder: SessionStateBuilder) -> SessionStateBuilder {
     builder.with_query_planner(Arc::new(GivenPlanner)).with_distributed_planner()
 }

@@ -120,7 +120,8 @@ fn packed(mut files: Vec<PartitionedFile>, groups: usize) -> Vec<FileGroup> {
     packed.into_iter().map(|(_, files)| FileGroup::new(files)).collect()
 }
 
-fn files_of(plan: &dyn ExecutionPlan) -> Option<&FileScanConfig> {
+/// The scan of files that an operator is, if it is one.
+pub(super) fn files_of(plan: &dyn ExecutionPlan) -> Option<&FileScanConfig> {
     plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
 }
 

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::physical_plan::FileScanConfigBuilder;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
 use datafusion::physical_expr::ScalarFunctionExpr;
@@ -20,6 +20,7 @@ use datafusion_distributed::{DistributedCodec, DistributedLeafExec, NetworkBound
 use datafusion_proto::bytes::physical_plan_to_bytes_with_proto_converter;
 use datafusion_proto::physical_plan::DeduplicatingProtoConverter;
 
+use super::tasks::files_of;
 use crate::session;
 
 /// An error says what of a plan in stages cannot leave the process. `local` is the plan that they were made of.
@@ -46,11 +47,11 @@ pub(super) fn check(
     })?;
     for stage in stages {
         let bare = stage.transform_down(|node| {
-            if node.as_network_boundary().is_some() || node.is::<DistributedLeafExec>() || is_files(&node) {
-                return Ok(Transformed::new(placeholder(&node)?, true, TreeNodeRecursion::Jump));
-            }
             known_functions(&node)?;
-            Ok(Transformed::no(node))
+            Ok(match node.as_network_boundary().is_some() || is_leaf_of_files(&node) {
+                true => Transformed::new(placeholder(&node)?, true, TreeNodeRecursion::Jump),
+                false => Transformed::no(node),
+            })
         })?;
         encode(bare.data, state)?;
     }
@@ -62,13 +63,13 @@ fn encode(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<()> {
     physical_plan_to_bytes_with_proto_converter(plan, &codec, &DeduplicatingProtoConverter {}).map(drop)
 }
 
-fn is_files(node: &Arc<dyn ExecutionPlan>) -> bool {
-    node.downcast_ref::<DataSourceExec>().is_some_and(|scan| scan.data_source().is::<FileScanConfig>())
+/// A scan, dealt out to tasks or of one.
+fn is_leaf_of_files(node: &Arc<dyn ExecutionPlan>) -> bool {
+    node.is::<DistributedLeafExec>() || files_of(node.as_ref()).is_some()
 }
 
 fn without_files(node: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
-    let scan = node.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()?;
-    let bare = FileScanConfigBuilder::from(scan.clone()).with_file_groups(vec![]).build();
+    let bare = FileScanConfigBuilder::from(files_of(node.as_ref())?.clone()).with_file_groups(vec![]).build();
     Some(DataSourceExec::from_data_source(bare))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::MemoryPool;
@@ -22,10 +22,11 @@ use tokio::time::{Instant, sleep};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
-use super::channels::{Channels, KEEP_ALIVE, SILENCE};
+use super::channels::{CONNECTION_WINDOW, Channels, KEEP_ALIVE, SILENCE, WINDOW};
 use super::codec::Codec;
 use super::guard::{Duty, Guard};
 use super::stores::Stores;
+use super::tasks::files_of;
 use super::travel::Settings;
 use super::trust::Trust;
 use super::version;
@@ -113,8 +114,8 @@ impl Worker {
         let mut server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(SILENCE))
-            .initial_stream_window_size(8 << 20)
-            .initial_connection_window_size(64 << 20)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .tcp_nodelay(true);
         if let Some(tls) = trust.server_tls() {
             server = server.tls_config(tls).map_err(failed)?;
@@ -171,10 +172,7 @@ impl WorkerPlanRewriteHandler for KeepsFooters {
         event: WorkerPlanRewriteEvent<'_>,
     ) -> Result<WorkerPlanRewriteEventResponse, DataFusionError> {
         let rewritten = event.plan.transform_up(|node| {
-            let scan = node
-                .downcast_ref::<DataSourceExec>()
-                .and_then(|s| s.data_source().downcast_ref::<FileScanConfig>());
-            let Some(scan) = scan else { return Ok(Transformed::no(node)) };
+            let Some(scan) = files_of(node.as_ref()) else { return Ok(Transformed::no(node)) };
             let Some(source) = (scan.file_source().as_ref() as &dyn Any).downcast_ref::<ParquetSource>()
             else {
                 return Ok(Transformed::no(node));

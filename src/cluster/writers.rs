@@ -18,7 +18,7 @@ use super::on_workers::OnWorkersExec;
 use super::planner::{Planner, in_parts};
 use crate::error::Result;
 use crate::lake::action::Add;
-use crate::lake::write_files::{Into, WriteElsewhere, WriteFilesExec, files};
+use crate::lake::write_files::{Destination, WriteElsewhere, WriteFilesExec, files};
 
 /// Writes on workers.
 #[derive(Debug)]
@@ -38,9 +38,12 @@ impl WriteElsewhere for Writers {
         &self,
         rows: &LogicalPlan,
         sorted_by: &[usize],
-        into: Into,
+        to: Destination,
         state: &SessionState,
     ) -> Result<Option<(u64, Vec<Add>)>> {
+        if !self.planner.may_spread() {
+            return Ok(None);
+        }
         let state = &*in_parts(state);
         let rows = state.optimize(rows)?;
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(&rows, state).await?;
@@ -53,9 +56,9 @@ impl WriteElsewhere for Writers {
             Some(order) => Arc::new(SortExec::new(order, plan).with_preserve_partitioning(true)),
             None => plan,
         };
-        let written = Arc::new(WriteFilesExec::new(sorted, into));
+        let written = Arc::new(WriteFilesExec::new(sorted, to));
         let local = Arc::new(CoalescePartitionsExec::new(written));
-        let spread = self.planner.spread(local, &rows, state).await?;
+        let spread = self.planner.spread(local, state).await?;
         // Where it is not worth it the fold has a better plan for one machine.
         if !spread.is::<OnWorkersExec>() {
             return Ok(None);

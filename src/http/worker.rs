@@ -8,26 +8,19 @@ use axum::{Json, Router};
 use datafusion::execution::memory_pool::MemoryLimit;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::cluster::Worker;
 use crate::error::{Error, Result};
 use crate::metrics::{self, Gauges};
 
-/// Serves `/metrics`, `/health/live` and `/health/ready` until it is told to stop.
-pub async fn serve_worker(
-    listener: TcpListener,
-    worker: Worker,
-    mut stopping: watch::Receiver<bool>,
-) -> Result<()> {
+/// Serves `/metrics`, `/health/live` and `/health/ready` for as long as the worker is there, also while it drains.
+pub async fn serve_worker(listener: TcpListener, worker: Worker) -> Result<()> {
     let app = Router::new()
         .route("/health/live", get(|| async { Json(json!({ "live": true })) }))
         .route("/health/ready", get(ready))
         .route("/metrics", get(exposition))
         .with_state(worker);
-    let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop).await;
-    served.map_err(|e| Error::storage(format!("http: {e}")))
+    axum::serve(listener, app).await.map_err(|e| Error::storage(format!("http: {e}")))
 }
 
 async fn ready(State(worker): State<Worker>) -> impl IntoResponse {

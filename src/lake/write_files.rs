@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringArray, UInt64Array};
+use datafusion::arrow::array::{AsArray, RecordBatch, StringArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result as EngineResult, internal_err};
@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 
 /// Where rows go.
 #[derive(Debug, Clone)]
-pub struct Into {
+pub struct Destination {
     /// The table's place.
     pub store: Store,
     /// Its columns, as users see them.
@@ -41,13 +41,13 @@ pub struct Into {
 #[derive(Debug)]
 pub struct WriteFilesExec {
     input: Arc<dyn ExecutionPlan>,
-    into: Into,
+    to: Destination,
     properties: Arc<PlanProperties>,
 }
 
 impl WriteFilesExec {
     /// Writes what `input` gives.
-    pub fn new(input: Arc<dyn ExecutionPlan>, into: Into) -> Self {
+    pub fn new(input: Arc<dyn ExecutionPlan>, to: Destination) -> Self {
         let partitions = input.output_partitioning().partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(told()),
@@ -55,12 +55,12 @@ impl WriteFilesExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        WriteFilesExec { input, into, properties: Arc::new(properties) }
+        WriteFilesExec { input, to, properties: Arc::new(properties) }
     }
 
     /// Where the rows go.
-    pub fn into(&self) -> &Into {
-        &self.into
+    pub fn destination(&self) -> &Destination {
+        &self.to
     }
 }
 
@@ -68,7 +68,7 @@ impl WriteFilesExec {
 fn told() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("rows", DataType::UInt64, false),
-        Field::new("file", DataType::Utf8, true),
+        Field::new("file", DataType::Utf8, false),
     ]))
 }
 
@@ -88,7 +88,7 @@ pub fn files(batches: &[RecordBatch]) -> Result<(u64, Vec<Add>)> {
 
 impl DisplayAs for WriteFilesExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WriteFilesExec: {}", self.into.store.prefix())
+        write!(f, "WriteFilesExec: {}", self.to.store.prefix())
     }
 }
 
@@ -117,7 +117,7 @@ impl ExecutionPlan for WriteFilesExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         match children.pop() {
-            Some(input) if children.is_empty() => Ok(Arc::new(WriteFilesExec::new(input, self.into.clone()))),
+            Some(input) if children.is_empty() => Ok(Arc::new(WriteFilesExec::new(input, self.to.clone()))),
             _ => internal_err!("WriteFilesExec has one input"),
         }
     }
@@ -128,14 +128,14 @@ impl ExecutionPlan for WriteFilesExec {
         context: Arc<TaskContext>,
     ) -> EngineResult<SendableRecordBatchStream> {
         let rows = self.input.execute(partition, context)?;
-        let into = self.into.clone();
-        let written = async move { Ok(write(rows, into).await?) };
+        let to = self.to.clone();
+        let written = async move { Ok(write(rows, to).await?) };
         Ok(Box::pin(RecordBatchStreamAdapter::new(told(), stream::once(written))))
     }
 }
 
-async fn write(rows: SendableRecordBatchStream, into: Into) -> Result<RecordBatch> {
-    let mut writer = FileWriter::new(&into.store, into.schema, into.part);
+async fn write(rows: SendableRecordBatchStream, to: Destination) -> Result<RecordBatch> {
+    let mut writer = FileWriter::new(&to.store, to.schema, to.part);
     if let Err(e) = writer.write_all(rows).await {
         writer.abandon().await;
         return Err(e);
@@ -149,7 +149,6 @@ async fn write(rows: SendableRecordBatchStream, into: Into) -> Result<RecordBatc
     // The rows of all files stand beside the first.
     let counts = UInt64Array::from_iter_values((0..texts.len()).map(|i| if i == 0 { rows } else { 0 }));
     let texts = StringArray::from_iter_values(texts);
-    debug_assert_eq!(counts.len(), texts.len());
     Ok(RecordBatch::try_new(told(), vec![Arc::new(counts), Arc::new(texts)])?)
 }
 
@@ -162,7 +161,7 @@ pub trait WriteElsewhere: fmt::Debug + Send + Sync {
         &self,
         rows: &LogicalPlan,
         sorted_by: &[usize],
-        into: Into,
+        to: Destination,
         state: &SessionState,
     ) -> Result<Option<(u64, Vec<Add>)>>;
 }
@@ -172,17 +171,9 @@ pub trait WriteElsewhere: fmt::Debug + Send + Sync {
 pub struct Elsewhere(pub Arc<dyn WriteElsewhere>);
 
 impl Elsewhere {
-    /// The same, if the session has any.
-    pub async fn write(
-        rows: &LogicalPlan,
-        sorted_by: &[usize],
-        into: impl FnOnce() -> Into,
-        state: &SessionState,
-    ) -> Result<Option<(u64, Vec<Add>)>> {
-        match state.config().get_extension::<Elsewhere>() {
-            Some(elsewhere) => elsewhere.0.write(rows, sorted_by, into(), state).await,
-            None => Ok(None),
-        }
+    /// What a session has, if any.
+    pub fn of(state: &SessionState) -> Option<Arc<dyn WriteElsewhere>> {
+        state.config().get_extension::<Elsewhere>().map(|elsewhere| Arc::clone(&elsewhere.0))
     }
 }
 

@@ -27,7 +27,7 @@ use crate::lake::range::TimeRanges;
 use crate::lake::snapshot::{File, Snapshot};
 use crate::lake::store::Store;
 use crate::lake::table::Table;
-use crate::lake::write_files::{Elsewhere, Into};
+use crate::lake::write_files::{Destination, Elsewhere};
 use crate::lake::writer::{FileWriter, discard};
 use crate::metrics;
 
@@ -351,7 +351,7 @@ impl<'a> Work<'a> {
     /// Runs a plan and writes its rows, sorted by bucket and key.
     async fn write(&mut self, plan: LogicalPlan, part: Option<&'static str>) -> Result<()> {
         let definition = self.definition;
-        if self.written_elsewhere(&plan, part).await? {
+        if self.written_elsewhere(|| Ok(plan.clone()), part).await? {
             return Ok(());
         }
         let plan = self.state.create_physical_plan(&definition.sorted(plan)?).await?;
@@ -363,11 +363,17 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Has the rows of a large plan written by other machines, if there are any; whether it has.
-    async fn written_elsewhere(&mut self, plan: &LogicalPlan, part: Option<&'static str>) -> Result<bool> {
-        let (definition, store) = (self.definition, self.store);
-        let into = || Into { store: store.clone(), schema: Arc::clone(definition.schema()), part };
-        let written = Elsewhere::write(plan, &definition.order(), into, self.state).await?;
+    /// Has the rows of a plan written by other machines, if there are any and it is large; whether it has.
+    async fn written_elsewhere(
+        &mut self,
+        plan: impl FnOnce() -> Result<LogicalPlan>,
+        part: Option<&'static str>,
+    ) -> Result<bool> {
+        let Some(elsewhere) = Elsewhere::of(self.state) else { return Ok(false) };
+        let definition = self.definition;
+        let (store, schema) = (self.store.clone(), Arc::clone(definition.schema()));
+        let to = Destination { store, schema, part };
+        let written = elsewhere.write(&plan()?, &definition.order(), to, self.state).await?;
         let Some((rows, adds)) = written else { return Ok(false) };
         self.rows += rows;
         self.adds.extend(adds);
@@ -397,8 +403,7 @@ impl<'a> Work<'a> {
                 None => definition.over(rows.build()?),
             }
         };
-        let all = plan(Slice::of(files.clone()))?;
-        if self.written_elsewhere(&all, part).await? {
+        if self.written_elsewhere(|| plan(Slice::of(files.clone())), part).await? {
             return Ok(());
         }
         let lanes = self.state.config().target_partitions();

@@ -130,6 +130,21 @@ async fn what_looks_into_the_warehouse_stays_with_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_inserted_from_a_query_is_one_commit() {
+    let home = Home::new();
+    let fleet = Fleet::of(3, &home).await;
+    fill(&fleet.desk, 3).await;
+    let desk = &fleet.desk;
+    desk.run("CREATE TABLE counts (product_id VARCHAR, n BIGINT)").await;
+    let before = (desk.table("counts").await.snapshot().version, fleet.cluster.runs());
+    desk.run("INSERT INTO counts SELECT product_id, count(*) FROM sales GROUP BY 1").await;
+    assert_eq!(desk.table("counts").await.snapshot().version, before.0 + 1);
+    assert!(fleet.cluster.runs() > before.1, "the server ran it itself");
+    let query = "SELECT product_id, count(*) FROM sales GROUP BY 1";
+    assert_eq!(desk.rows("SELECT * FROM counts").await, home.desk().await.rows(query).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_a_worker_is_the_server_s() {
     let home = Home::new();
     let fleet = Fleet::of(2, &home).await;

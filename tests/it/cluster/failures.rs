@@ -56,7 +56,9 @@ async fn killed_and_stopped_workers_change_no_answer() {
         }
         machines.all_live().await;
     }
-    eprintln!("{answered} answered, {refused} refused");
+    let retried = machines.counted(r#"toplake_workers_lost_total{outcome="retried"}"#).await;
+    eprintln!("{answered} answered, of these {retried} run once more, {refused} refused");
+    assert!(retried > 0, "no worker was lost under a query: nothing was tried");
     assert!(answered >= 6, "of 12 queries {refused} were refused, which were to be run once more");
 }
 
@@ -89,6 +91,10 @@ async fn folds_under_killed_workers_are_one_commit_each() {
         machines.workers[round % 3].again().await;
         machines.all_live().await;
     }
+    assert!(
+        machines.counted("toplake_spread_queries_total").await >= 6,
+        "folds were run by the server itself"
+    );
     let truth = "SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, product_id, country,
                         sum(quantity), count(*), sum(quantity * unit_price) FROM sales GROUP BY 1, 2, 3";
     assert_eq!(alone.rows("SELECT * FROM sales_hourly").await, alone.rows(truth).await);

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use crate::http::{Process, until};
+use crate::http::{Process, get, until};
 
 /// How a worker is started.
 #[derive(Clone, Default)]
@@ -123,6 +123,14 @@ impl Machines {
     /// The first value of a query, or the SQLSTATE of what went wrong.
     pub(crate) async fn value(&self, sql: &str) -> Result<String, String> {
         value(&self.client, sql).await
+    }
+
+    /// What the server has counted so far under this name, labels and all.
+    pub(crate) async fn counted(&self, name: &str) -> u64 {
+        let text = get(self.server.http, "/metrics", None).await.body;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.map_or(0, |count| count.parse().unwrap())
     }
 
     /// Another client.

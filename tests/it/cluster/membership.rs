@@ -48,7 +48,9 @@ async fn workers_join_and_leave() {
     assert_eq!((fleet.desk.value(SUM).await.as_str(), fleet.cluster.runs()), ("28000", 2));
     // A list that cannot be read says nothing of those that are there.
     std::fs::remove_file(&list).unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let removed = chrono::Utc::now().timestamp_micros();
+    let workers = || fleet.desk.engine.warehouse().workers();
+    until("all have been asked since", async || workers().iter().all(|w| w.asked > removed)).await;
     assert_eq!(states(&fleet).iter().filter(|(state, _)| *state == "live").count(), 2);
     std::fs::write(&list, format!("{}\n", b.address)).unwrap();
     until("one is listed", async || states(&fleet).len() == 1).await;

@@ -64,6 +64,7 @@
 //! # }
 //! ```
 
+mod arguments;
 mod bucketing;
 mod udf;
 mod width;
