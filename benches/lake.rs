@@ -294,7 +294,8 @@ async fn spread_plan(files: usize, commits: i64) -> Result<()> {
     let mut addresses = vec![];
     for _ in 0..4 {
         let resources = Resources::with_memory(256 << 20);
-        let options = WorkerOptions { resources, trust: Trust::default(), drain: Duration::ZERO };
+        let compute = tokio::runtime::Handle::current();
+        let options = WorkerOptions { resources, trust: Trust::default(), drain: Duration::ZERO, compute };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         addresses.push(listener.local_addr()?.to_string());
         let (forever, stopping) = watch::channel(false);

@@ -2,7 +2,7 @@
 //!
 //! A process that is stopped keeps its connections open, and a machine that is cut off closes none. So each side asks the other for a
 //! sign of life while a call is open; without one the call fails. What is lost so says it with [`LOST`] in its words, which stay in an
-//! error from worker to worker.
+//! error from worker to worker. Connections are cared for on threads that compute nothing: who is busy is not taken for lost.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -15,7 +15,9 @@ use datafusion::common::DataFusionError;
 use datafusion_distributed::grpc::{BoxCloneSyncChannel, create_worker_client};
 use datafusion_distributed::{ChannelResolver, WorkerChannel};
 use futures::future::BoxFuture;
+use hyper::rt::Executor;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::header::AUTHORIZATION;
@@ -44,12 +46,15 @@ pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Channels {
     trust: Trust,
+    /// The threads that care for connections.
+    sockets: Handle,
     open: Arc<Mutex<HashMap<Url, BoxCloneSyncChannel>>>,
 }
 
 impl Channels {
+    /// Connections that are cared for on the threads that this is called on.
     pub(super) fn new(trust: Trust) -> Self {
-        Channels { trust, open: Default::default() }
+        Channels { trust, sockets: Handle::current(), open: Default::default() }
     }
 
     pub(super) fn scheme(&self) -> &'static str {
@@ -82,7 +87,8 @@ impl Channels {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .tcp_nodelay(true);
+            .tcp_nodelay(true)
+            .executor(On(self.sockets.clone()));
         if let Some(tls) = self.trust.client_tls() {
             endpoint = endpoint.tls_config(tls).map_err(wrong)?;
         }
@@ -95,6 +101,15 @@ impl Channels {
 impl ChannelResolver for Channels {
     async fn get_worker_client_for_url(&self, url: &Url) -> Result<Box<dyn WorkerChannel>, DataFusionError> {
         Ok(self.client(url)?)
+    }
+}
+
+/// Spawns on threads of its own, wherever it is called.
+struct On(Handle);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for On {
+    fn execute(&self, work: F) {
+        self.0.spawn(work);
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
@@ -44,6 +46,8 @@ pub(super) struct Guard<S> {
     pub(super) inner: S,
     pub(super) trust: Trust,
     pub(super) duty: Arc<Duty>,
+    /// The threads that queries are computed on; those of the sockets go on meanwhile.
+    pub(super) compute: Handle,
 }
 
 impl<S: NamedService> NamedService for Guard<S> {
@@ -82,9 +86,18 @@ where
             return Box::pin(async move { Ok(refused.into_http()) });
         }
         let task = brings.then(|| Task::begin(&self.duty));
-        let call = self.inner.call(request);
+        let mut call = JoinSet::new();
+        let future = self.inner.call(request);
+        // Whether it is there it says at once, however busy it is.
+        match asks {
+            true => call.spawn(future),
+            false => call.spawn_on(future, &self.compute),
+        };
         Box::pin(async move {
-            let response = call.await?;
+            let response = match call.join_next().await {
+                Some(Ok(response)) => response?,
+                _ => Status::internal("the call ended without an answer").into_http(),
+            };
             Ok(match task {
                 Some(task) => response.map(|inner| Body::new(Counted { inner, _task: task })),
                 None => response,

@@ -17,6 +17,7 @@ use datafusion_distributed::{
     WorkerQueryContext,
 };
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Server;
@@ -44,6 +45,8 @@ pub struct WorkerOptions {
     pub trust: Trust,
     /// How long it goes on with what it has begun once it is to stop.
     pub drain: Duration,
+    /// The threads that queries are computed on: others than those that serve, which have to answer meanwhile.
+    pub compute: Handle,
 }
 
 /// A worker that is ready to serve.
@@ -55,6 +58,7 @@ pub struct Worker {
     trust: Trust,
     duty: Arc<Duty>,
     drain: Duration,
+    compute: Handle,
     version: String,
 }
 
@@ -72,6 +76,7 @@ impl Worker {
             trust: options.trust,
             duty: Arc::default(),
             drain: options.drain,
+            compute: options.compute,
             version: version::own()?,
         })
     }
@@ -101,6 +106,7 @@ impl Worker {
     pub async fn serve(self, listener: TcpListener, mut stopping: watch::Receiver<bool>) -> Result<()> {
         let failed = |e: tonic::transport::Error| Error::storage(format!("worker: {e}"));
         let (trust, duty, drain) = (self.trust.clone(), Arc::clone(&self.duty), self.drain);
+        let compute = self.compute.clone();
         let (runtime, version) = (Arc::clone(&self.runtime), self.version.clone());
         let build = move |context: WorkerQueryContext| {
             let session = self.session(context);
@@ -110,7 +116,7 @@ impl Worker {
             .with_runtime_env(runtime)
             .with_version(version)
             .into_worker_server();
-        let guard = Guard { inner: service, trust: trust.clone(), duty: Arc::clone(&duty) };
+        let guard = Guard { inner: service, trust: trust.clone(), duty: Arc::clone(&duty), compute };
         let mut server = Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE))
             .http2_keepalive_timeout(Some(SILENCE))

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use toplake::cluster::Fallback;
+use toplake::cluster::{Fallback, Trust};
 
 use super::machines::{Machines, value};
-use super::{Fleet, fill};
+use super::{Fleet, MEMORY, Task, fill};
 use crate::harness::Home;
 use crate::http::until;
 
@@ -115,6 +115,37 @@ async fn a_small_worker_finishes_or_refuses() {
     // It lives.
     assert_eq!(fleet.desk.value("SELECT count(*) FROM sales WHERE quantity > -9").await, "40000");
     assert!(fleet.workers.iter().all(|task| task.worker.is_ready()));
+}
+
+/// Its only thread computes for longer than a connection may be silent: it is busy, and not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_worker_is_not_taken_for_lost() {
+    let home = Home::new();
+    let busy = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (a, b) = tokio::join!(
+        Task::computing_on(busy.handle().clone(), MEMORY, Trust::default()),
+        Task::start(MEMORY, Trust::default())
+    );
+    let addresses = format!("{},{}", a.address, b.address);
+    let fleet = Fleet::at(&addresses, &home, Trust::default(), Fallback::Refuse).await;
+    assert!(fleet.cluster.wait_for(2, Duration::from_secs(60)).await);
+    fill(&fleet.desk, 3).await;
+    let (begins, begun) = tokio::sync::oneshot::channel();
+    busy.spawn(async move {
+        begins.send(()).unwrap();
+        std::thread::sleep(Duration::from_secs(9));
+    });
+    begun.await.unwrap();
+    let (since, before) = (Instant::now(), fleet.cluster.runs());
+    let begun = chrono::Utc::now().timestamp_micros();
+    let rows = fleet.desk.rows("SELECT country, count(*) FROM sales GROUP BY 1").await;
+    assert_eq!(rows, ["France,5000", "Kenya,5000", "NULL,5000"]);
+    assert!(since.elapsed() > Duration::from_secs(7), "it did not wait for the busy one");
+    // It was run once: nobody was lost, and nobody was away meanwhile.
+    assert_eq!(fleet.cluster.runs(), before + 1);
+    let workers = fleet.desk.engine.warehouse().workers();
+    assert!(workers.iter().all(|w| w.state.name() == "live" && w.since < begun), "{workers:?}");
+    busy.shutdown_background();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use toplake::catalog::warehouse::Warehouse;
@@ -38,9 +39,14 @@ pub(crate) struct Task {
 
 impl Task {
     pub(crate) async fn start(memory: usize, trust: Trust) -> Self {
+        Self::computing_on(Handle::current(), memory, trust).await
+    }
+
+    /// One that computes on these threads.
+    pub(crate) async fn computing_on(compute: Handle, memory: usize, trust: Trust) -> Self {
         let resources = Resources::with_memory(memory);
         let drain = Duration::from_secs(20);
-        let worker = Worker::new(WorkerOptions { resources, trust, drain }).unwrap();
+        let worker = Worker::new(WorkerOptions { resources, trust, drain, compute }).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
