@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -217,32 +217,12 @@ impl Requests {
 pub(crate) struct FaultyStore {
     inner: Arc<dyn ObjectStore>,
     rules: Mutex<Vec<Rule>>,
-    denies: AtomicBool,
     pub(crate) requests: Requests,
 }
 
 impl FaultyStore {
     pub(crate) fn new(inner: impl ObjectStore) -> Self {
-        FaultyStore {
-            inner: Arc::new(inner),
-            rules: Default::default(),
-            denies: Default::default(),
-            requests: Default::default(),
-        }
-    }
-
-    /// Has it refuse everything, as a bucket does whose policy was changed, or nothing any more.
-    pub(crate) fn deny(&self, denies: bool) {
-        self.denies.store(denies, Ordering::SeqCst);
-    }
-
-    fn admit(&self, path: &Path) -> object_store::Result<()> {
-        match self.denies.load(Ordering::SeqCst) {
-            true => {
-                Err(object_store::Error::PermissionDenied { path: path.to_string(), source: "403".into() })
-            }
-            false => Ok(()),
-        }
+        FaultyStore { inner: Arc::new(inner), rules: Default::default(), requests: Default::default() }
     }
 
     /// The next puts of objects whose path contains this text meet these faults, in order.
@@ -292,7 +272,6 @@ impl ObjectStore for FaultyStore {
         opts: PutOptions,
     ) -> object_store::Result<PutResult> {
         self.requests.puts.fetch_add(1, Ordering::SeqCst);
-        self.admit(location)?;
         match self.take(Verb::Put, location) {
             None => {}
             Some(Fault::Refuse) => return Err(broken("refused")),
@@ -329,7 +308,6 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         self.requests.gets.fetch_add(1, Ordering::SeqCst);
-        self.admit(location)?;
         match self.take(Verb::Get, location) {
             None | Some(Fault::Repeat) => {}
             Some(Fault::Refuse | Fault::LoseAnswer | Fault::Late(_)) => {
@@ -368,7 +346,6 @@ impl ObjectStore for FaultyStore {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
         self.requests.lists.fetch_add(1, Ordering::SeqCst);
-        self.admit(&prefix.cloned().unwrap_or_default())?;
         self.inner.list_with_delimiter(prefix).await
     }
 

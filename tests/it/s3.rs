@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
@@ -31,6 +31,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     /// Conditional puts that were refused because the object was there.
     refused: Arc<AtomicUsize>,
+    denies: Arc<AtomicBool>,
     _root: TempDir,
 }
 
@@ -46,15 +47,21 @@ impl Server {
         let refused = Arc::new(AtomicUsize::new(0));
         let one_at_a_time = Arc::new(tokio::sync::Mutex::new(()));
         let counter = Arc::clone(&refused);
+        let denies = Arc::<AtomicBool>::default();
+        let denied = Arc::clone(&denies);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (service, lock, counter) =
-                    (service.clone(), Arc::clone(&one_at_a_time), Arc::clone(&counter));
+                let (service, lock, counter, denied) =
+                    (service.clone(), Arc::clone(&one_at_a_time), Arc::clone(&counter), Arc::clone(&denied));
                 let serve =
                     hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                         let (service, lock, counter) =
                             (service.clone(), Arc::clone(&lock), Arc::clone(&counter));
+                        let denied = denied.load(Ordering::SeqCst);
                         async move {
+                            if denied {
+                                return Ok(access_denied());
+                            }
                             let conditional = request.headers().contains_key("if-none-match");
                             let _one = if conditional { Some(lock.lock_owned().await) } else { None };
                             let answer = service.call(request.map(s3s::Body::from)).await?;
@@ -72,7 +79,17 @@ impl Server {
                 });
             }
         });
-        Server { address, refused, _root: root }
+        Server { address, refused, denies, _root: root }
+    }
+
+    /// Has it refuse everything, as a bucket does whose policy was changed, or nothing any more.
+    pub(crate) fn deny(&self, denies: bool) {
+        self.denies.store(denies, Ordering::SeqCst);
+    }
+
+    /// The address of a warehouse in its bucket.
+    pub(crate) fn url(&self, prefix: &str) -> String {
+        format!("s3://{BUCKET}/{prefix}")
     }
 
     fn endpoint(&self) -> String {
@@ -105,6 +122,13 @@ impl Server {
             ("AWS_REGION", REGION.into()),
         ]
     }
+}
+
+/// What S3 says to those who may not.
+fn access_denied() -> hyper::Response<s3s::Body> {
+    let body = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+    let answer = hyper::Response::builder().status(403).header("content-type", "application/xml");
+    answer.body(s3s::Body::from(body.to_owned())).unwrap()
 }
 
 /// Runs `toplake sql` as a process of its own and gives what it printed, or what it complained of.

@@ -22,6 +22,9 @@ use crate::lake::snapshot::Snapshot;
 /// A question to the cluster waits so long for its answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
+/// A broker that is asked and says nothing for so long does not answer: it is asked for messages ten times a second.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// The group gives or takes partitions.
 pub(super) trait Member: Send + Sync {
     /// Partitions are given: puts the offset into each that it begins at.
@@ -96,8 +99,8 @@ impl ClientContext for Group {
     }
 
     fn stats(&self, statistics: Statistics) {
-        if statistics.brokers.values().any(|broker| broker.state == "UP") {
-            self.unreachable.store(false, Ordering::Relaxed);
+        if let Some(answers) = some_broker_answers(&statistics) {
+            self.unreachable.store(!answers, Ordering::Relaxed);
         }
         let up: HashSet<i32> = statistics
             .brokers
@@ -124,6 +127,23 @@ impl ClientContext for Group {
             }
         }
     }
+}
+
+/// Whether one of the brokers that are connected answers; `None` if none is connected. One that stands still keeps its connections, and
+/// the client takes it for up until it gives a request up, after a minute.
+fn some_broker_answers(statistics: &Statistics) -> Option<bool> {
+    let mut answers = None;
+    for broker in statistics.brokers.values().filter(|broker| broker.state == "UP") {
+        let silent = broker.rxidle > SILENCE.as_micros() as i64;
+        // On the connection to a coordinator, which is a logical broker, a request may wait for others of the group.
+        let in_vain = silent && broker.waitresp_cnt > 0 && broker.source != "logical";
+        match (silent, in_vain) {
+            (false, _) => return Some(true),
+            (true, true) => answers = Some(false),
+            (true, false) => answers = answers.or(Some(true)),
+        }
+    }
+    answers
 }
 
 impl ConsumerContext for Group {

@@ -105,7 +105,7 @@ impl Reporter {
         }
         if self.consumer.context().is_unreachable() {
             let brokers = &self.pipeline.options.brokers;
-            return (PipelineState::Waiting, Some(format!("no broker can be reached at {brokers}")));
+            return (PipelineState::Waiting, Some(format!("no broker answers at {brokers}")));
         }
         if self.pipeline.is_full() {
             return (PipelineState::Paused, Some("what was read is not committed yet".to_owned()));

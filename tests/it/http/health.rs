@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use toplake::http::Options;
 
-use super::{Process, Web, get, until};
+use super::{Process, get, until};
 use crate::harness::{Home, soon};
 use crate::kafka::broker::Broker;
+use crate::s3;
 
 /// How a check of readiness stands.
 async fn check(address: std::net::SocketAddr, name: &str) -> (u16, bool, String) {
@@ -54,23 +54,38 @@ const SCHEMA: &str = "
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_denies() {
-    let home = Home::new();
-    let (desk, store) = home.faulty_desk().await;
+    let bucket = s3::Server::start().await;
+    let warehouse = bucket.url("denied");
+    let desk = bucket.desk("denied").await;
     desk.run(SCHEMA).await;
-    let web = Web::with(&desk.engine, Options::default()).await;
-    recovers(web.address, "store").await;
-    assert_eq!(get(web.address, "/health/ready", None).await.status, 200);
-    store.deny(true);
-    fails(web.address, "store", &["privileges", "credentials"]).await;
-    let metrics = get(web.address, "/metrics", None).await.body;
+    let server = Process::with(&["serve", "--warehouse", &warehouse], &bucket.variables()).await;
+    recovers(server.http, "store").await;
+    until("it is ready", async || get(server.http, "/health/ready", None).await.status == 200).await;
+    bucket.deny(true);
+    fails(server.http, "store", &["privileges", "credentials"]).await;
+    let metrics = get(server.http, "/metrics", None).await.body;
     assert!(
         metrics
             .lines()
-            .any(|l| l.starts_with("toplake_object_store_requests_total") && l.contains("\"denied\""))
+            .any(|l| l.starts_with("toplake_object_store_requests_total") && l.contains("\"denied\"")),
+        "{metrics}"
     );
-    store.deny(false);
-    recovers(web.address, "store").await;
-    assert_eq!(get(web.address, "/health/ready", None).await.status, 200);
+    until("the log says what to do", async || {
+        let log = server.log();
+        log.contains("not ready") && log.contains("credentials")
+    })
+    .await;
+    bucket.deny(false);
+    recovers(server.http, "store").await;
+    until("it is ready", async || get(server.http, "/health/ready", None).await.status == 200).await;
+    assert!(server.log().contains("ready again"), "{}", server.log());
+    // And it works.
+    desk.run("INSERT INTO clicks VALUES (1, '2026-03-01 10:00:00')").await;
+    until("the click is counted", async || {
+        desk.value("SELECT coalesce(sum(lag_commits), 0) FROM toplake.rollups").await == "0"
+    })
+    .await;
+    assert_eq!(desk.value("SELECT sum(clicks) FROM hourly").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,8 +236,7 @@ async fn a_broker_that_stands_still() {
     let metrics = get(server.http, "/metrics", None).await.body;
     assert!(metrics.contains("toplake_pipeline_state{pipeline=\"clicks\",state=\"waiting\"} 1"), "{metrics}");
     assert!(server.log().contains("pipeline 'clicks' is waiting"), "{}", server.log());
-    // As long as it is needed, it is kept.
-    let _broker = soon(tokio::task::spawn_blocking(move || {
+    let broker = soon(tokio::task::spawn_blocking(move || {
         broker.restart();
         let producer = broker.producer();
         producer.send("ready", 0, br#"{"id":2,"event_time":"2026-03-01T10:00:00Z"}"#);
@@ -233,6 +247,11 @@ async fn a_broker_that_stands_still() {
     .unwrap();
     recovers(server.http, "ingest").await;
     until("the next click is there", async || desk.value("SELECT count(*) FROM clicks").await == "2").await;
+    // One that is there and says nothing any more keeps its connections.
+    broker.freeze();
+    fails(server.http, "ingest", &["pipeline 'clicks' is waiting", "no broker answers", "brokers"]).await;
+    broker.thaw();
+    recovers(server.http, "ingest").await;
     let ingested = get(server.http, "/metrics", None).await.body;
     assert!(
         ingested.contains("toplake_ingest_rows_total{table=\"clicks\",outcome=\"stored\"} 2"),

@@ -64,6 +64,22 @@ impl Broker {
         }
     }
 
+    /// Has it stand still, with its connections open.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Has it go on after [`Broker::freeze`].
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        if let Some(process) = &*self.process.lock() {
+            process.signal(name);
+        }
+    }
+
     /// Ends it in order.
     pub(crate) fn stop(&self) {
         if let Some(process) = self.process.lock().take() {

@@ -59,10 +59,15 @@ impl Process {
 
     /// Asks it to end, as a service manager does, and waits until it has.
     pub(crate) fn terminate(self) -> ExitStatus {
-        // There is no signal but KILL in the standard library.
-        let asked = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
-        assert!(asked.success(), "it has ended before:\n{}", self.output());
+        self.signal("TERM");
         self.wait()
+    }
+
+    /// Sends it a signal: `TERM`, `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        // There is no signal but KILL in the standard library.
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "it has ended before:\n{}", self.output());
     }
 
     /// Waits for its end.
