@@ -113,11 +113,11 @@ metrics_table! {
     Counter STORE_BYTES = "toplake_object_store_bytes_total" ["direction"] "Bytes read from and written to the object store";
     Counter JOB_RUNS = "toplake_job_runs_total" ["name", "outcome"] "Runs of jobs on this server: done, failed, cancelled";
     Histogram JOB_SECONDS = "toplake_job_seconds" ["name"] "Time of a run";
-    Gauge JOB_LAST_SUCCESS = "toplake_job_last_success_timestamp_seconds" ["name"] "When a job last ended well on this server";
+    Gauge JOB_LAST_SUCCESS = "toplake_job_last_success_timestamp_seconds" ["name"] "When a job last ended well";
     Gauge JOB_PAUSED = "toplake_job_paused" ["name"] "Whether a job is paused: 1 or 0";
-    Gauge JOB_FAILING = "toplake_job_failing" ["name"] "Whether a job's last run on this server failed: 1 or 0";
+    Gauge JOB_FAILING = "toplake_job_failing" ["name"] "Whether a job's last run failed: 1 or 0";
     Gauge AUDIT_DIFFERENCES = "toplake_audit_differences" ["rollup"]
-        "Differences that the last audit on this server found between a rollup and its raw events";
+        "Differences that the last audit on this server found and that are not known to be mended";
     Counter HTTP_REQUESTS = "toplake_http_requests_total" ["path", "status"] "Requests by HTTP";
     Histogram HTTP_SECONDS = "toplake_http_seconds" ["path"] "Time of a request by HTTP";
     Gauge DISK_FREE = "toplake_disk_free_bytes" ["path"] "Room on the disk of a local warehouse, and of the spill folder";

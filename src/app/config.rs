@@ -29,6 +29,8 @@ pub(super) struct Config {
     pub(super) upkeep_every: Option<f64>,
     /// Seconds between retention and vacuum.
     pub(super) retention_every: Option<f64>,
+    /// Seconds between audits.
+    pub(super) audit_every: Option<f64>,
     /// Encryption.
     pub(super) tls: TlsOptions,
     /// Who may connect.
@@ -99,8 +101,8 @@ mod tests {
         assert!(super::super::security::locations(config.allowed_locations.as_deref(), &users).is_ok());
     }
 
-    #[test]
-    fn workers_are_read_and_what_is_wrong_is_named() {
+    #[tokio::test]
+    async fn workers_are_read_and_what_is_wrong_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let token = dir.path().join("token");
         std::fs::write(&token, "0123456789abcdef").unwrap();

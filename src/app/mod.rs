@@ -1,5 +1,6 @@
 //! The composition root: what each subcommand puts together.
 
+mod audit;
 mod cluster;
 mod config;
 mod demo;

@@ -18,7 +18,7 @@ use super::front::{Bounds, Front};
 use super::security::{self, TlsOptions};
 use super::signal::stopping;
 use super::workers::Workers;
-use super::{refresh, token, upkeep};
+use super::{audit, refresh, token, upkeep};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::ingest::kafka::{self, options::Options};
@@ -63,6 +63,9 @@ pub(super) struct Server {
     /// Seconds between applications of retention and vacuum [default: 3600]
     #[arg(long, env = "TOPLAKE_RETENTION_EVERY", value_name = "SECONDS")]
     retention_every: Option<f64>,
+    /// Seconds between audits of what has become complete since; 0 audits nothing [default: 86400]
+    #[arg(long, env = "TOPLAKE_AUDIT_EVERY", value_name = "SECONDS")]
+    audit_every: Option<f64>,
 }
 
 impl Server {
@@ -74,6 +77,7 @@ impl Server {
             refresh_every: self.refresh_every.or(config.refresh_every),
             upkeep_every: self.upkeep_every.or(config.upkeep_every),
             retention_every: self.retention_every.or(config.retention_every),
+            audit_every: self.audit_every.or(config.audit_every),
         }
     }
 
@@ -229,6 +233,10 @@ pub(super) async fn serve(engine: Engine, door: Door, server: &Server, work: Wor
         jobs.push(upkeep::compaction(engine.clone(), Duration::from_secs_f64(upkeep_every))?);
         let seldom = server.retention_every.unwrap_or(3600.0).max(upkeep_every);
         jobs.push(upkeep::retention(engine.clone(), Duration::from_secs_f64(seldom))?);
+    }
+    let audit_every = server.audit_every.unwrap_or(86_400.0);
+    if audit_every > 0.0 {
+        jobs.push(audit::job(engine.clone(), Duration::from_secs_f64(audit_every))?);
     }
     scheduler::check(&jobs)?;
     tasks.push(recording(&engine));

@@ -28,6 +28,8 @@ use crate::rollup::recompute;
 
 /// The job of computing ranges of a rollup anew.
 pub const RECOMPUTE: &str = "recompute";
+/// The job of comparing rollups with what they are made from.
+pub const AUDIT: &str = "audit";
 /// The job of keeping a materialized view fresh.
 pub const REFRESH: &str = "refresh";
 
@@ -36,13 +38,13 @@ pub const REFRESH: &str = "refresh";
 pub struct Jobs {
     runs: Mutex<BTreeMap<(String, &'static str), Run>>,
     recorder: Recorder,
-    /// When each job ended well last, here, in microseconds, and whether it fails.
+    /// How each job stands.
     known: Mutex<BTreeMap<String, KnownJob>>,
-    /// How many differences the last audit of each rollup found, here.
-    audits: Mutex<BTreeMap<String, u64>>,
+    /// When the last audit of each rollup ended here, in microseconds, and how many differences it found.
+    audits: Mutex<BTreeMap<String, (i64, u64)>>,
 }
 
-/// A job as this process knows it.
+/// A job as this process knows it: what it has run itself, and of a job on a schedule what others have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownJob {
     /// Its name.
@@ -100,12 +102,24 @@ impl Jobs {
         self.recorder.add(run);
     }
 
-    /// Whether a job is not to run.
-    pub fn paused(&self, name: &str, paused: bool) {
+    /// How a job on a schedule stands in the warehouse, whoever ran it.
+    pub fn stands(&self, name: &str, stands: &ScheduledJob) {
         let mut known = self.known.lock();
         let job = known.entry(name.to_owned()).or_default();
         name.clone_into(&mut job.name);
-        job.paused = paused;
+        job.paused = stands.paused;
+        let Some(last) = &stands.last else { return };
+        job.failing = last.error.is_some();
+        job.last_success = last.succeeded.or(job.last_success);
+        if name == AUDIT
+            && let Some(succeeded) = last.succeeded
+        {
+            for (at, differences) in self.audits.lock().values_mut() {
+                if *at < succeeded {
+                    *differences = 0;
+                }
+            }
+        }
     }
 
     /// The jobs that this process knows.
@@ -121,12 +135,13 @@ impl Jobs {
 
     /// An audit of a rollup has found so many differences.
     pub fn audited(&self, rollup: &str, differences: u64) {
-        self.audits.lock().insert(rollup.to_owned(), differences);
+        let now = chrono::Utc::now().timestamp_micros();
+        self.audits.lock().insert(rollup.to_owned(), (now, differences));
     }
 
-    /// What the last audits found.
+    /// How many differences are left of those that the last audits here found: none where the scheduled one has ended well since.
     pub fn audits(&self) -> BTreeMap<String, u64> {
-        self.audits.lock().clone()
+        self.audits.lock().iter().map(|(rollup, (_, differences))| (rollup.clone(), *differences)).collect()
     }
 
     /// What is to be written down.

@@ -185,10 +185,10 @@ impl Scheduler {
         for job in &self.jobs {
             let name = job.name();
             let stands = known.get(name).cloned().unwrap_or_default();
-            self.warehouse.jobs().paused(name, stands.paused);
             if busy.contains(name) {
                 continue;
             }
+            self.warehouse.jobs().stands(name, &stands);
             let Some(next) = due(job, &known, self.started, now()) else {
                 if held.contains(name) && self.is_far(job, &stands) {
                     leases.release(&lease(name)).await?;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use toplake::lake::lease::LENGTH;
 
+use crate::corruption::corrupt;
 use crate::harness::{Desk, Home};
-use crate::http::{Process, until};
+use crate::http::{Process, get, until};
 
 const SCHEMA: &str = "
     CREATE TABLE sales (event_time TIMESTAMP NOT NULL, product_id VARCHAR, quantity BIGINT) WITH (time_column = 'event_time');
@@ -115,6 +116,86 @@ async fn when_a_server_dies_or_stands_still_another_takes_over_and_nothing_count
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_become_complete_is_audited_once() {
+    let home = Home::new();
+    let desk = home.desk().await;
+    desk.run(SCHEMA).await;
+    let insert = async |from: i64, to: i64| {
+        desk.run(&format!(
+            "INSERT INTO sales SELECT TIMESTAMP '2026-03-01 00:00:00' + INTERVAL '1 minute' * (10 * n), 'p', 1
+             FROM generate_series({from}, {to}) AS g(n);
+             REFRESH MATERIALIZED VIEW hourly; REFRESH MATERIALIZED VIEW daily"
+        ))
+        .await;
+    };
+    // Up to 06:00 of the second day.
+    insert(0, 180).await;
+    let noon = "CASE WHEN bucket = TIMESTAMP '2026-03-01 12:00:00' THEN 1 ELSE 0 END";
+    corrupt(&desk, "hourly", &format!("SELECT bucket, product_id, quantity + {noon}, events FROM stored"))
+        .await;
+    let location = home.location();
+    let arguments = ["serve", "--warehouse", location.as_str(), "--upkeep-every", "0"];
+    let servers = [Process::start(&arguments).await, Process::start(&arguments).await];
+    let state = async || desk.value("SELECT state FROM toplake.jobs WHERE job = 'audit'").await;
+    until("the audit has run", async || state().await == "failed").await;
+    let error = desk.value("SELECT error FROM toplake.jobs WHERE job = 'audit'").await;
+    let expected = "'hourly' differs from its events in 1 values, the first is bucket 2026-03-01T12:00:00Z, \
+                    keys {\"product_id\":\"p\"}, measure quantity, expected 6, found 7, problem other value";
+    assert!(error.contains(expected), "{error}");
+    let metrics = async |server: &Process| get(server.http, "/metrics", None).await.body;
+    let ready = async |server: &Process| get(server.http, "/health/ready", None).await.status == 200;
+    // Whichever ran it, both know.
+    for server in &servers {
+        until("it is known", async || {
+            metrics(server).await.contains("toplake_job_failing{name=\"audit\"} 1") && !ready(server).await
+        })
+        .await;
+    }
+    let log = || servers.iter().map(Process::log).collect::<String>();
+    let repair = "CALL repair('hourly', '2026-03-01 05:00:00Z', '2026-03-02 05:00:00Z')";
+    assert!(log().contains(repair), "{}", log());
+    let differs = |text: &str| {
+        let lines = text.lines().filter(|l| l.starts_with("toplake_audit_differences{rollup=\"hourly\"}"));
+        lines.filter_map(|l| l.rsplit(' ').next()?.parse::<i64>().ok()).sum::<i64>()
+    };
+    assert_eq!(differs(&metrics(&servers[0]).await) + differs(&metrics(&servers[1]).await), 1);
+
+    desk.run(repair).await;
+    desk.run("CALL run_job('audit')").await;
+    until("the audit ends well", async || state().await == "done").await;
+    for server in &servers {
+        until("all is well", async || {
+            let text = metrics(server).await;
+            text.contains("toplake_job_failing{name=\"audit\"} 0")
+                && differs(&text) == 0
+                && ready(server).await
+        })
+        .await;
+    }
+
+    // Up to the end of the second day, by the server that is left.
+    let [mut gone, left] = servers;
+    gone.signal("TERM");
+    gone.wait();
+    let runs = async || {
+        let log = left.log();
+        let audited = log.lines().filter(|line| line.contains("\"audited\"")).map(str::to_owned);
+        audited.collect::<Vec<String>>()
+    };
+    for (from, to, said) in [
+        (181, 281, ["2026-03-02 22:00:00Z"; 2]),
+        (282, 288, ["2026-03-02 22:00:00Z", "2026-03-02 23:00:00Z"]),
+    ] {
+        insert(from, to).await;
+        let before = runs().await.len();
+        desk.run("CALL run_job('audit')").await;
+        until("it has run", async || runs().await.len() > before && state().await == "done").await;
+        let last = runs().await.split_off(before).join("\n");
+        assert!(last.contains("\"hourly\"") && said.iter().all(|time| last.contains(time)), "{last}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_due_time_of_a_job_is_run_by_one_server() {
     let home = Home::new();
     let desk = home.desk().await;
@@ -137,7 +218,8 @@ after = ['tick']
         home.location()
     );
     std::fs::write(&toml, config).unwrap();
-    let arguments = ["serve", "--upkeep-every", "0", "--config", toml.to_str().unwrap()];
+    let arguments =
+        ["serve", "--upkeep-every", "0", "--audit-every", "0", "--config", toml.to_str().unwrap()];
     let _servers = [Process::start(&arguments).await, Process::start(&arguments).await];
     let count = async |table: &str| {
         desk.value(&format!("SELECT count(*) FROM {table}")).await.parse::<i64>().unwrap()
