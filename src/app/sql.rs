@@ -87,6 +87,12 @@ fn read(file: &str) -> Result<String> {
     text.map_err(|e| Error::invalid_input(format!("cannot read '{file}': {e}")))
 }
 
+fn tell(notice: Option<String>, arguments: &Arguments) {
+    if let Some(notice) = notice.filter(|_| !arguments.quiet) {
+        eprintln!("notice: {notice}");
+    }
+}
+
 async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result<()> {
     for statement in parse(sql)? {
         // A statement's place is worth more than its error's kind in a script of many.
@@ -95,7 +101,8 @@ async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result
             e.with_position(statement.offset + position)
         };
         match session.execute(&statement, &[]).await.map_err(located)? {
-            Outcome::Rows { stream, .. } => {
+            Outcome::Rows { stream, notice, .. } => {
+                tell(notice, arguments);
                 let schema = stream.schema();
                 let mut stream = stream.map(|batch| batch.map_err(Error::from)).boxed();
                 let mut out = std::io::stdout().lock();
@@ -125,9 +132,7 @@ async fn run_text(session: &Session, sql: &str, arguments: &Arguments) -> Result
                     Some(rows) => println!("{tag} {rows}"),
                     None => println!("{tag}"),
                 }
-                if let Some(notice) = notice {
-                    eprintln!("notice: {notice}");
-                }
+                tell(notice, arguments);
             }
             Outcome::Done { .. } => {}
             Outcome::CopyIn(copy) => {

@@ -92,7 +92,10 @@ impl SqlJob {
                         tracing::info!("{notice}");
                     }
                 }
-                Outcome::Rows { mut stream, .. } => {
+                Outcome::Rows { mut stream, notice, .. } => {
+                    if let Some(notice) = notice {
+                        tracing::info!("{notice}");
+                    }
                     let mut rows = 0;
                     while let Some(batch) = stream.try_next().await.map_err(|e| failed(e.into()))? {
                         rows += batch.num_rows();

@@ -21,6 +21,7 @@ use datafusion_distributed::{DistributedExec, SessionStateBuilderExt, display_pl
 use super::on_workers::OnWorkersExec;
 use super::tasks::bytes_read;
 use super::{Cluster, Fallback, travel};
+use crate::statement::Remarks;
 
 /// Plans as the engine does, then spreads what is large.
 #[derive(Debug)]
@@ -103,12 +104,22 @@ impl Planner {
             let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
             return local.replace_children(vec![rows], anew);
         }
-        if !self.is_large(&local)? || !self.cluster.has_enough()? {
+        if !self.is_large(&local)? {
+            return Ok(local);
+        }
+        if !self.cluster.has_enough()? {
+            Remarks::make(
+                state.config(),
+                "the query runs on the server alone: fewer than two workers are live",
+            );
             return Ok(local);
         }
         let Some(spread) = distribute(&self.distributed, &local, state).await? else { return Ok(local) };
         if let Err(e) = travel::check(&spread, &local, state) {
             tracing::info!(reason = %e, "a plan stays on the server: a part of it cannot go to a worker");
+            let remark =
+                format!("the query runs on the server alone: a part of it cannot go to a worker: {e}");
+            Remarks::make(state.config(), &remark);
             return Ok(local);
         }
         let again = Again { distributed: Arc::clone(&self.distributed), local, state: state.clone() };

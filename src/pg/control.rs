@@ -224,5 +224,6 @@ fn rows(command: &Command, values: Vec<Vec<String>>) -> Result<Outcome, Failure>
         tag: "SHOW".to_owned(),
         stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)),
         stamp: None,
+        notice: None,
     })
 }

@@ -224,11 +224,13 @@ impl Core {
                 self.complete(&tag, rows);
                 tag
             }
-            Outcome::Rows { tag, stream, .. } if limit > 0 => {
+            Outcome::Rows { tag, stream, notice, .. } if limit > 0 => {
+                self.notice(notice);
                 self.keep_rows(&name, tag, stream);
                 return self.run_cursor(&name, limit).await.map(|()| None);
             }
-            Outcome::Rows { tag, stream, stamp } => {
+            Outcome::Rows { tag, stream, stamp, notice } => {
+                self.notice(notice);
                 let text = text.filter(|_| told.is_some_and(|t| alike(t, &stream.schema())));
                 let recording = text.and_then(|text| self.record(text, &values, &formats, stamp));
                 let schema = prepared.fields.clone().unwrap_or_else(|| stream.schema());

@@ -211,7 +211,7 @@ impl Session {
             .await;
         }
         if self.core.transaction == TransactionStatus::Idle
-            && let Some(Outcome::Rows { tag, stream, stamp }) = connection.at_hand(sql)?
+            && let Some(Outcome::Rows { tag, stream, stamp, .. }) = connection.at_hand(sql)?
         {
             let deadline = self.core.arm();
             let work = self.core.give_rows(tag, stream, stamp, Formats::default(), Some(sql));

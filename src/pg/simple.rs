@@ -64,7 +64,8 @@ impl Core {
                 self.notice(notice);
                 self.complete(&tag, rows);
             }
-            Outcome::Rows { tag, stream, stamp } => {
+            Outcome::Rows { tag, stream, stamp, notice } => {
+                self.notice(notice);
                 // An EXECUTE means what its session has prepared under the name.
                 let text = text.filter(|_| statement.text().is_some());
                 self.give_rows(tag, stream, stamp, formats, text).await?;

@@ -63,7 +63,7 @@ impl Session {
         metrics::statement_done("memory", rows.num_rows() as u64, begun.elapsed());
         let rows = futures::stream::iter([Ok(rows)]);
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
-        Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp: Some(stamp) })
+        Some(Outcome::Rows { tag: "SELECT".to_owned(), stream, stamp: Some(stamp), notice: None })
     }
 
     /// Looks a statement up by the plan of those that differ from it in values only.

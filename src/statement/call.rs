@@ -297,6 +297,6 @@ impl Session {
         let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
         let rows = MemorySourceConfig::try_new_exec(&[vec![rows]], schema, None)?;
         let stream = rows.execute(0, self.ctx.task_ctx())?;
-        Ok(Outcome::Rows { tag: "CALL".to_owned(), stream, stamp: None })
+        Ok(Outcome::Rows { tag: "CALL".to_owned(), stream, stamp: None, notice: None })
     }
 }

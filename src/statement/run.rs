@@ -25,6 +25,7 @@ use super::observed::{note, observed, span};
 use super::output_names::{named, renamed};
 use super::parse::{Parsed, Statement, parse};
 use super::plans::{Named, Plan, Plans, Stamp};
+use super::remarks::Remarks;
 use crate::catalog::access::Access;
 use crate::catalog::events::DIVERTED;
 use crate::catalog::interrupt::Interrupt;
@@ -82,6 +83,8 @@ pub enum Outcome {
         stream: SendableRecordBatchStream,
         /// What they hang on, where the same statement can be answered in the same way without running it.
         stamp: Option<Stamp>,
+        /// What there is to know besides.
+        notice: Option<String>,
     },
     /// No rows.
     Done {
@@ -320,7 +323,7 @@ impl Session {
     ) -> Result<Outcome> {
         let begun = Instant::now();
         let mut tries = 1;
-        let Ready { plan, state, physical, stamp, alone } = loop {
+        let Ready { plan, state, physical, stamp, alone, notice } = loop {
             match self.planned(sql, statement, parameters).await {
                 Ok(Planned::Done(outcome)) => return Ok(outcome),
                 Ok(Planned::Query(planned)) => break *planned,
@@ -354,10 +357,12 @@ impl Session {
                 (rows, diverted) = (appended.rows, appended.late);
             }
             let (tag, rows) = (dml_tag(op).to_owned(), Some(rows));
-            let notice = (diverted > 0).then(|| {
+            let diverted = (diverted > 0).then(|| {
                 let s = if diverted == 1 { "row came" } else { "rows came" };
                 format!("{diverted} {s} late and went to '{}'", late::name_of(table_name.table()))
             });
+            let notices: Vec<String> = notice.into_iter().chain(diverted).collect();
+            let notice = (!notices.is_empty()).then(|| notices.join("; "));
             return Ok(Outcome::Done { tag, rows, notice });
         }
         if let LogicalPlan::Copy(_) = &plan {
@@ -371,7 +376,7 @@ impl Session {
             },
         };
         let stream = observed(stream, if weight.is_heavy() { "heavy" } else { "small" }, begun);
-        Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp })
+        Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp, notice })
     }
 
     /// Plans a statement with pins of its own. Nothing has been read or written then, unless it is
@@ -455,8 +460,10 @@ impl Session {
             }
         }
         prepared?;
+        let remarks = Remarks::install(state.config_mut());
         let physical = state.create_physical_plan(&plan).await?;
-        Ok(Planned::Query(Box::new(Ready { plan, state, physical, stamp, alone })))
+        let notice = remarks.notice();
+        Ok(Planned::Query(Box::new(Ready { plan, state, physical, stamp, alone, notice })))
     }
 }
 
@@ -504,6 +511,7 @@ struct Ready {
     stamp: Option<Stamp>,
     /// Of an INSERT outside of a transaction: its own.
     alone: Option<Transaction>,
+    notice: Option<String>,
 }
 
 /// The engine can reset its own settings only: ours are set to their default.

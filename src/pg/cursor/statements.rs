@@ -81,7 +81,7 @@ impl Core {
         let cursor = self.cursor(name).await?;
         let stream = Cursor::fetch(&cursor, direction).await?;
         if !moves {
-            return Ok(Outcome::Rows { tag: "FETCH".to_owned(), stream, stamp: None });
+            return Ok(Outcome::Rows { tag: "FETCH".to_owned(), stream, stamp: None, notice: None });
         }
         let count = |count, batch: datafusion::arrow::array::RecordBatch| async move {
             Ok(count + batch.num_rows() as u64)

@@ -1,7 +1,14 @@
 //! Each kind of query gives on workers what the server gives by itself, and is really run there.
 
-use super::{Fleet, fill};
-use crate::harness::Home;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use toplake::cluster::Fallback;
+use toplake::statement::{Outcome, Session, parse};
+
+use super::{Fleet, MEMORY, fill};
+use crate::harness::{Desk, Home};
 
 /// Whatever reads files: aggregates, joins, windows, sorts, unions, subqueries, rollups with a tail, sketches, time zones.
 const QUERIES: &[&str] = &[
@@ -127,6 +134,39 @@ async fn what_looks_into_the_warehouse_stays_with_the_server() {
     ] {
         assert_eq!(fleet.desk.rows(query).await, alone.rows(query).await, "{query}");
     }
+    // A function that only this session has.
+    let ctx = fleet.desk.engine.context();
+    let same = |values: &[ColumnarValue]| Ok(values[0].clone());
+    let (int, volatile) = (DataType::Int64, Volatility::Volatile);
+    ctx.register_udf(create_udf("our_own", vec![int.clone()], int, volatile, Arc::new(same)));
+    let session = Session::new(ctx, Arc::clone(fleet.desk.engine.warehouse()));
+    let own = Desk { engine: fleet.desk.engine.clone(), session };
+    let told = notice(&own, "SELECT country, sum(our_own(quantity)) FROM sales GROUP BY 1").await;
+    let told = told.expect("whoever asks is not told that the server runs it alone");
+    assert!(told.contains("runs on the server alone") && told.contains("our_own"), "{told}");
+    let (sum, plain) = ("SELECT sum(our_own(quantity)) FROM sales", "SELECT sum(quantity) FROM sales");
+    assert_eq!(own.value(sum).await, alone.value(plain).await);
+    let spread = "SELECT sum(quantity) FROM sales";
+    assert_eq!((notice(&fleet.desk, spread).await, notice(&alone, spread).await), (None, None));
+}
+
+/// What there is to know besides the rows of a query.
+async fn notice(desk: &Desk, query: &str) -> Option<String> {
+    match desk.session.execute(&parse(query).unwrap()[0], &[]).await.unwrap() {
+        Outcome::Rows { notice, .. } => notice,
+        _ => panic!("{query} gives no rows"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_is_told_that_there_are_not_enough_workers() {
+    let home = Home::new();
+    let fleet = Fleet::with(1, &home, MEMORY, Fallback::Local).await;
+    fill(&fleet.desk, 2).await;
+    let told = notice(&fleet.desk, "SELECT sum(quantity) FROM sales").await;
+    assert_eq!(told.unwrap(), "the query runs on the server alone: fewer than two workers are live");
+    assert_eq!(fleet.desk.value("SELECT count(*) FROM sales").await, "10000");
+    assert_eq!(notice(&fleet.desk, "SELECT count(*) FROM toplake.workers").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

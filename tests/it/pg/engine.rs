@@ -143,10 +143,15 @@ impl Connection for TestConnection {
                 Ok(batches[0].clone())
             });
             let stream = RecordBatchStreamAdapter::new(schema, rows);
-            return Ok(Outcome::Rows { tag: tag.to_owned(), stream: Box::pin(stream), stamp: None });
+            return Ok(Outcome::Rows {
+                tag: tag.to_owned(),
+                stream: Box::pin(stream),
+                stamp: None,
+                notice: None,
+            });
         }
         if !slow {
-            return Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp: None });
+            return Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp: None, notice: None });
         }
         // The same batch again and again, a little later each time, for ever.
         let schema = stream.schema();
@@ -158,7 +163,7 @@ impl Connection for TestConnection {
             Some((Ok(batches[0].clone()), (guard, batches)))
         });
         let stream = RecordBatchStreamAdapter::new(schema, rows.boxed());
-        Ok(Outcome::Rows { tag: tag.to_owned(), stream: Box::pin(stream), stamp: None })
+        Ok(Outcome::Rows { tag: tag.to_owned(), stream: Box::pin(stream), stamp: None, notice: None })
     }
 }
 
