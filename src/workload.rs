@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::datasource::listing::PartitionedFile;
@@ -31,8 +32,11 @@ use crate::catalog::privileges::Role;
 use crate::error::{Error, Kind, Result};
 use crate::metrics;
 
-/// A query is heavy from so many bytes of files on that it has to look at.
+/// A query is heavy from so many bytes of columns on that it has to look at, as they lie in files.
 const HEAVY: u64 = 16 << 20;
+
+/// What a value of a type without a width is taken to have.
+const TEXT: u64 = 16;
 
 /// What queries may take.
 #[derive(Debug, Clone)]
@@ -187,6 +191,8 @@ pub fn holding(
 pub struct Weight {
     /// Bytes of the files that it looks at, whichever columns and pages of them it needs in the end.
     pub bytes: u64,
+    /// About how many of these are of columns that it needs.
+    pub of_columns: u64,
     /// Whether it may make much of little.
     pub unbounded: bool,
 }
@@ -194,24 +200,36 @@ pub struct Weight {
 impl Weight {
     /// That of a plan.
     pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
-        let (mut bytes, mut unbounded) = (0, false);
+        let (mut bytes, mut of_columns, mut unbounded) = (0, 0, false);
         let walked = plan.apply(|node| {
             unbounded |=
                 node.is::<CrossJoinExec>() || node.is::<NestedLoopJoinExec>() || node.is::<LazyMemoryExec>();
             let scan = node.downcast_ref::<DataSourceExec>().map(DataSourceExec::data_source);
             if let Some(config) = scan.and_then(|source| source.downcast_ref::<FileScanConfig>()) {
                 let files = config.file_groups.iter().flat_map(|group| group.iter());
-                bytes += files.map(PartitionedFile::effective_size).sum::<u64>();
+                let size = files.map(PartitionedFile::effective_size).sum::<u64>();
+                let (needed, all) = (width(&node.schema()), width(config.file_schema()));
+                bytes += size;
+                of_columns += (u128::from(size) * u128::from(needed.min(all)) / u128::from(all)) as u64;
             }
             Ok(TreeNodeRecursion::Continue)
         });
-        Weight { bytes, unbounded: unbounded || walked.is_err() }
+        Weight { bytes, of_columns, unbounded: unbounded || walked.is_err() }
     }
 
     /// Whether the work may be big.
     pub fn is_heavy(self) -> bool {
-        self.unbounded || self.bytes >= HEAVY
+        self.unbounded || self.of_columns >= HEAVY
     }
+}
+
+/// Bytes of a row in memory, at a guess; never 0.
+pub fn width(schema: &Schema) -> u64 {
+    let of = |data_type: &DataType| match data_type {
+        DataType::Boolean => 1,
+        other => other.primitive_width().map_or(TEXT, |width| width as u64),
+    };
+    schema.fields().iter().map(|field| of(field.data_type())).sum::<u64>().max(1)
 }
 
 /// What heavy queries of one role pass.

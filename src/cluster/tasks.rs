@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::Result;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
@@ -18,8 +17,7 @@ use datafusion_distributed::{
     ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse, ScaleUpLeafNodeHandler,
 };
 
-/// What a value of a type without a width is taken to have.
-const TEXT: u64 = 16;
+use crate::workload::width;
 
 /// One task for so many bytes, and for what has to see all of its input.
 pub(super) struct ByBytes(pub(super) u64);
@@ -61,6 +59,10 @@ fn is_whole(plan: &Arc<dyn ExecutionPlan>) -> bool {
         .any(|(input, wanted)| one(input) && !matches!(wanted, Distribution::UnspecifiedDistribution))
 }
 
+/// In a session's configuration: a task reads in one of its partitions, and has nothing in the others.
+#[derive(Debug)]
+pub(super) struct OneAtATime;
+
 /// Gives each task its share of a scan's files.
 pub(super) struct EvenShares;
 
@@ -68,7 +70,14 @@ impl ScaleUpLeafNodeHandler for EvenShares {
     fn handle(&self, event: ScaleUpLeafNodeEvent) -> Option<Result<ScaleUpLeafNodeEventResponse>> {
         let scan = files_of(event.plan.as_ref())?;
         let partitions = event.plan.output_partitioning().partition_count();
-        let tasks = shares(scan, partitions, event.task_count).into_iter().map(|groups| {
+        let filled = match event.session_config.get_extension::<OneAtATime>() {
+            Some(_) => 1,
+            None => partitions,
+        };
+        let tasks = shares(scan, filled, event.task_count).into_iter().map(|mut groups| {
+            if groups.len() < partitions {
+                groups.resize(partitions, FileGroup::new(vec![]));
+            }
             let share = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
             DataSourceExec::from_data_source(share) as Arc<dyn ExecutionPlan>
         });
@@ -140,20 +149,12 @@ pub(super) fn bytes_read(plan: &dyn ExecutionPlan) -> Option<u64> {
     Some(rows.saturating_mul(width(&plan.schema())))
 }
 
-/// Bytes of a row.
-fn width(schema: &Schema) -> u64 {
-    let of = |data_type: &DataType| match data_type {
-        DataType::Boolean => 1,
-        other => other.primitive_width().map_or(TEXT, |width| width as u64),
-    };
-    schema.fields().iter().map(|field| of(field.data_type())).sum::<u64>().max(1)
-}
-
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::datatypes::Field;
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
     use datafusion::datasource::physical_plan::ParquetSource;
     use datafusion::execution::object_store::ObjectStoreUrl;
+    use datafusion::prelude::SessionConfig;
 
     use super::*;
 
@@ -186,6 +187,30 @@ mod tests {
                     most <= total / tasks as u64 + total / 100 + 7,
                     "{most} of {total} for one of {tasks}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn one_at_a_time_has_its_work_in_one_partition() {
+        let plan = DataSourceExec::from_data_source(
+            FileScanConfigBuilder::from(scan(&[1 << 20, 1 << 20, 1 << 19]))
+                .with_file_groups(vec![
+                    FileGroup::new(vec![PartitionedFile::new("a", 1 << 20)]),
+                    FileGroup::new(vec![PartitionedFile::new("b", 1 << 20)]),
+                ])
+                .build(),
+        ) as Arc<dyn ExecutionPlan>;
+        let config = SessionConfig::new();
+        for (config, filled) in [(config.clone(), 2), (config.with_extension(Arc::new(OneAtATime)), 1)] {
+            let event = ScaleUpLeafNodeEvent { plan: &plan, task_count: 2, session_config: &config };
+            let leaf = EvenShares.handle(event).unwrap().unwrap().plan;
+            let leaf = leaf.downcast_ref::<DistributedLeafExec>().unwrap();
+            for task in leaf.variants() {
+                let scan = files_of(task.as_ref()).unwrap();
+                assert_eq!(scan.file_groups.len(), 2);
+                assert_eq!(scan.file_groups.iter().filter(|group| !group.is_empty()).count(), filled);
+                assert_eq!(bytes(&scan.file_groups), 1 << 20);
             }
         }
     }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -16,6 +16,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
+use tracing::{Instrument, Span};
 
 use super::client::Group;
 use super::lane::{Cut, Segment};
@@ -38,6 +39,12 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Between two looks whether a pipeline that has stopped may go on.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The span of the next batch: what is logged in it carries its number, which no other batch of the process has.
+fn batch(ingest: &str) -> Span {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    tracing::info_span!("batch", ingest, id = NEXT.fetch_add(1, Ordering::Relaxed))
+}
 
 /// What others ask of the committer.
 pub(super) enum Order {
@@ -92,10 +99,12 @@ impl Committer {
             let segments = self.collect(only.as_ref(), order.is_some()).await;
             let idle = if order.is_some() { BTreeSet::new() } else { self.idle() };
             if !segments.is_empty() || !idle.is_empty() {
-                match self.commit(segments, idle).await {
+                let span = batch(self.pipeline.name());
+                let done = self.commit(segments, idle).instrument(span.clone()).await;
+                span.in_scope(|| match done {
                     Ok(()) => self.pipeline.works(),
                     Err(e) => self.pipeline.troubled(&e),
-                }
+                });
             }
             // Who asked may not wait any more.
             match order {
@@ -264,15 +273,7 @@ impl Committer {
         }
         let oldest = segments.iter().map(|segment| segment.since.elapsed()).max();
         let messages: u64 = segments.iter().map(|segment| segment.messages).sum();
-        tracing::debug!(
-            ingest = self.pipeline.name(),
-            table = table.name(),
-            version,
-            messages,
-            ?took,
-            ?oldest,
-            "committed"
-        );
+        tracing::debug!(table = table.name(), version, messages, ?took, ?oldest, "committed");
         self.tell_group(&segments);
         self.committed.notify_one();
     }
@@ -304,7 +305,6 @@ impl Committer {
         for segment in segments {
             if !failed {
                 tracing::info!(
-                    ingest = self.pipeline.name(),
                     partition = %segment.partition,
                     "another process has committed it, or the table has changed: begins again where the table stands"
                 );
