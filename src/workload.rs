@@ -21,6 +21,7 @@ use datafusion::execution::memory_pool::{
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::utils::{Guarantee, LiteralGuarantee};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::memory::LazyMemoryExec;
@@ -34,6 +35,9 @@ use crate::metrics;
 
 /// A query is heavy from so many bytes of columns on that it has to look at, as they lie in files.
 const HEAVY: u64 = 16 << 20;
+
+/// Where only some values of a column are looked for, so many bytes count as one: they are read, and hardly any row is kept.
+const LOOKED_THROUGH: u64 = 4;
 
 /// What a value of a type without a width is taken to have.
 const TEXT: u64 = 16;
@@ -191,7 +195,7 @@ pub fn holding(
 pub struct Weight {
     /// Bytes of the files that it looks at, whichever columns and pages of them it needs in the end.
     pub bytes: u64,
-    /// About how many of these are of columns that it needs.
+    /// About how many of these are of columns that it needs; less of what it only looks through for some values.
     pub of_columns: u64,
     /// Whether it may make much of little.
     pub unbounded: bool,
@@ -210,7 +214,8 @@ impl Weight {
                 let size = files.map(PartitionedFile::effective_size).sum::<u64>();
                 let (needed, all) = (width(&node.schema()), width(config.file_schema()));
                 bytes += size;
-                of_columns += (u128::from(size) * u128::from(needed.min(all)) / u128::from(all)) as u64;
+                let needed = (u128::from(size) * u128::from(needed.min(all)) / u128::from(all)) as u64;
+                of_columns += if looks_for_values(config) { needed / LOOKED_THROUGH } else { needed };
             }
             Ok(TreeNodeRecursion::Continue)
         });
@@ -221,6 +226,13 @@ impl Weight {
     pub fn is_heavy(self) -> bool {
         self.unbounded || self.of_columns >= HEAVY
     }
+}
+
+/// Whether a scan is for some values of a column: `product_id = 'x'`, `IN (…)`.
+fn looks_for_values(scan: &FileScanConfig) -> bool {
+    let filter = scan.file_source().filter();
+    let guarantees = filter.map(|filter| LiteralGuarantee::analyze(&filter)).unwrap_or_default();
+    guarantees.iter().any(|guarantee| guarantee.guarantee == Guarantee::In)
 }
 
 /// Bytes of a row in memory, at a guess; never 0.
@@ -350,5 +362,55 @@ impl MemoryPool for Share {
 
     fn memory_limit(&self) -> MemoryLimit {
         MemoryLimit::Finite(self.most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::Field;
+    use datafusion::common::DFSchema;
+    use datafusion::datasource::physical_plan::{FileScanConfigBuilder, ParquetSource};
+    use datafusion::execution::object_store::ObjectStoreUrl;
+    use datafusion::logical_expr::{Expr, col, lit};
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// What a scan of a file weighs that has two numbers and two texts, by its size, the columns that are needed and a filter.
+    fn weight(size: u64, columns: &[usize], filter: Option<Expr>) -> Weight {
+        let (number, text) = (DataType::Int64, DataType::Utf8View);
+        let fields = [("n", &number), ("m", &number), ("a", &text), ("b", &text)];
+        let schema = fields.map(|(name, data_type)| Field::new(name, data_type.clone(), true));
+        let schema = Arc::new(Schema::new(schema.to_vec()));
+        let mut source = ParquetSource::new(Arc::clone(&schema));
+        if let Some(filter) = filter {
+            let schema = DFSchema::try_from(schema).unwrap();
+            source =
+                source.with_predicate(SessionContext::new().create_physical_expr(filter, &schema).unwrap());
+        }
+        let scan = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_file(PartitionedFile::new("f", size))
+            .with_projection_indices(Some(columns.to_vec()))
+            .unwrap()
+            .build();
+        Weight::of(&(DataSourceExec::from_data_source(scan) as Arc<dyn ExecutionPlan>))
+    }
+
+    #[test]
+    fn a_query_weighs_what_it_needs() {
+        let all = [0, 1, 2, 3];
+        assert!(weight(16 * MIB, &all, None).is_heavy());
+        assert!(!weight(16 * MIB - 1, &all, None).is_heavy());
+        // One of two numbers and two texts is a sixth of a row.
+        assert!(!weight(90 * MIB, &[0], None).is_heavy());
+        assert!(weight(97 * MIB, &[0], None).is_heavy());
+        assert_eq!(weight(90 * MIB, &[0], None).bytes, 90 * MIB);
+        // Who looks for a key keeps hardly a row.
+        let key = || Some(col("n").eq(lit(7_i64)));
+        assert!(!weight(63 * MIB, &all, key()).is_heavy());
+        assert!(weight(64 * MIB, &all, key()).is_heavy());
+        assert!(weight(16 * MIB, &all, Some(col("n").gt(lit(7_i64)))).is_heavy());
     }
 }

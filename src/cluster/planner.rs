@@ -19,7 +19,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{DistributedExec, SessionStateBuilderExt, display_plan_ascii};
 
 use super::on_workers::OnWorkersExec;
-use super::tasks::{OneAtATime, bytes_read};
+use super::tasks::bytes_read;
 use super::{Cluster, Fallback, travel};
 use crate::statement::Remarks;
 
@@ -73,15 +73,13 @@ impl QueryPlanner for Planner {
     }
 }
 
-/// The session, with plans in parts that may go to different tasks: one that has no parts is worked at as a whole. A task has work in one
-/// of them then, as the session wants no more at a time.
+/// The session, with plans in parts that may go to different tasks: one that has no parts is worked at as a whole.
 pub(super) fn in_parts(state: &SessionState) -> Cow<'_, SessionState> {
     if state.config().target_partitions() > 1 {
         return Cow::Borrowed(state);
     }
     let mut state = state.clone();
     state.config_mut().options_mut().execution.target_partitions = 2;
-    state.config_mut().set_extension(Arc::new(OneAtATime));
     Cow::Owned(state)
 }
 

@@ -59,10 +59,6 @@ fn is_whole(plan: &Arc<dyn ExecutionPlan>) -> bool {
         .any(|(input, wanted)| one(input) && !matches!(wanted, Distribution::UnspecifiedDistribution))
 }
 
-/// In a session's configuration: a task reads in one of its partitions, and has nothing in the others.
-#[derive(Debug)]
-pub(super) struct OneAtATime;
-
 /// Gives each task its share of a scan's files.
 pub(super) struct EvenShares;
 
@@ -70,14 +66,7 @@ impl ScaleUpLeafNodeHandler for EvenShares {
     fn handle(&self, event: ScaleUpLeafNodeEvent) -> Option<Result<ScaleUpLeafNodeEventResponse>> {
         let scan = files_of(event.plan.as_ref())?;
         let partitions = event.plan.output_partitioning().partition_count();
-        let filled = match event.session_config.get_extension::<OneAtATime>() {
-            Some(_) => 1,
-            None => partitions,
-        };
-        let tasks = shares(scan, filled, event.task_count).into_iter().map(|mut groups| {
-            if groups.len() < partitions {
-                groups.resize(partitions, FileGroup::new(vec![]));
-            }
+        let tasks = shares(scan, partitions, event.task_count).into_iter().map(|groups| {
             let share = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
             DataSourceExec::from_data_source(share) as Arc<dyn ExecutionPlan>
         });
@@ -154,7 +143,6 @@ mod tests {
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
     use datafusion::datasource::physical_plan::ParquetSource;
     use datafusion::execution::object_store::ObjectStoreUrl;
-    use datafusion::prelude::SessionConfig;
 
     use super::*;
 
@@ -187,30 +175,6 @@ mod tests {
                     most <= total / tasks as u64 + total / 100 + 7,
                     "{most} of {total} for one of {tasks}"
                 );
-            }
-        }
-    }
-
-    #[test]
-    fn one_at_a_time_has_its_work_in_one_partition() {
-        let plan = DataSourceExec::from_data_source(
-            FileScanConfigBuilder::from(scan(&[1 << 20, 1 << 20, 1 << 19]))
-                .with_file_groups(vec![
-                    FileGroup::new(vec![PartitionedFile::new("a", 1 << 20)]),
-                    FileGroup::new(vec![PartitionedFile::new("b", 1 << 20)]),
-                ])
-                .build(),
-        ) as Arc<dyn ExecutionPlan>;
-        let config = SessionConfig::new();
-        for (config, filled) in [(config.clone(), 2), (config.with_extension(Arc::new(OneAtATime)), 1)] {
-            let event = ScaleUpLeafNodeEvent { plan: &plan, task_count: 2, session_config: &config };
-            let leaf = EvenShares.handle(event).unwrap().unwrap().plan;
-            let leaf = leaf.downcast_ref::<DistributedLeafExec>().unwrap();
-            for task in leaf.variants() {
-                let scan = files_of(task.as_ref()).unwrap();
-                assert_eq!(scan.file_groups.len(), 2);
-                assert_eq!(scan.file_groups.iter().filter(|group| !group.is_empty()).count(), filled);
-                assert_eq!(bytes(&scan.file_groups), 1 << 20);
             }
         }
     }

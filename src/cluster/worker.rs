@@ -37,8 +37,8 @@ use crate::session;
 use crate::workload::Resources;
 
 /// After so many rows of a partition it is judged whether it pays to add them up before they are sent. Where nothing is sent the engine
-/// judges by a tenth of that, which says too little here: of products that sell unequally the first rows nearly all differ.
-const PROBE_ROWS: usize = 1_000_000;
+/// judges by a fifth of that, which says too little here: of products that sell unequally the first rows nearly all differ.
+const PROBE_ROWS: usize = 500_000;
 
 /// How a worker runs.
 #[derive(Debug, Clone)]
