@@ -1,13 +1,16 @@
 //! The job that compares rollups with what they are made from, each bucket once after it is complete.
 //!
 //! A rollup over events is compared with the events, one over another rollup with that: together they are the whole way
-//! from events to years, and nothing is read more than once for each rollup over it.
+//! from events to years, and nothing is read more than once for each rollup over it. Where a difference was found only the buckets
+//! that differ are looked at again, until they are right.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::{max, min};
+use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::arrow::util::display::array_value_to_string;
 use futures::{FutureExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -36,8 +39,17 @@ struct Audits {
     engine: Engine,
     /// In microseconds.
     every: i64,
-    /// How far each rollup was found right, by the id of its table.
-    audited: Mutex<HashMap<String, i64>>,
+    /// How each rollup stands, by the id of its table.
+    audited: Mutex<HashMap<String, Audited>>,
+}
+
+/// What is known of a rollup. Instants are in microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Audited {
+    /// Until when it was looked at.
+    through: i64,
+    /// From the first bucket that differed to the end of the last one.
+    differing: Option<(i64, i64)>,
 }
 
 impl Audits {
@@ -74,48 +86,71 @@ impl Audits {
         let Some(watermark) = watermark::of(rollup.events().name(), &events)? else { return Ok(()) };
         let bucketing = rollup.definition.bucketing();
         let to = bucketing.start(watermark);
-        let known = self.audited.lock().get(&snapshot.metadata.id).copied();
-        let mut from = known.unwrap_or_else(|| bucketing.start(watermark.saturating_sub(self.every)));
-        let basis = match &rollup.source {
-            Source::Events { .. } => "events",
-            Source::Rollup(_) => "source",
+        let (basis, kept) = match (&rollup.source, events.expired_through()) {
+            (Source::Events { .. }, Some(cut)) => ("events", bucketing.end(cut - 1)),
+            (Source::Events { .. }, None) => ("events", i64::MIN),
+            (Source::Rollup(_), _) => ("source", i64::MIN),
         };
-        if let (Source::Events { .. }, Some(cut)) = (&rollup.source, events.expired_through()) {
-            from = from.max(bucketing.end(cut - 1));
+        let (id, name) = (&snapshot.metadata.id, rollup.table.name());
+        let known = self.audited.lock().get(id).copied();
+        let known = known.unwrap_or_else(|| Audited {
+            through: bucketing.start(watermark.saturating_sub(self.every)),
+            differing: None,
+        });
+        let again = known.differing.map(|(from, to)| (from.max(kept), to));
+        let next = (known.through.max(kept), to);
+        for (from, to) in again.into_iter().chain([next]).filter(|(from, to)| from < to) {
+            let found = self.compare(name, from, to, basis).await?;
+            let through = known.through.max(to);
+            let differing = found.as_ref().map(|found| (found.first, bucketing.end(found.last)));
+            self.audited.lock().insert(id.clone(), Audited { through, differing });
+            if let Some(found) = found {
+                let (range, lines, line) = (found.range, found.lines, found.line);
+                let message =
+                    format!("'{name}' differs from its {basis} in {lines} values, the first is {line}");
+                return Err(Error::corrupt(message).with_hint(format!(
+                    "SELECT * FROM audit({range}, '{basis}') shows them, CALL repair({range}) mends them"
+                )));
+            }
         }
-        if from < to {
-            self.compare(rollup.table.name(), from, to, basis).await?;
-        }
-        self.audited.lock().insert(snapshot.metadata.id.clone(), to.max(from));
         Ok(())
     }
 
-    async fn compare(&self, rollup: &str, from: i64, to: i64, basis: &str) -> Result<()> {
+    /// What differs, if anything does.
+    async fn compare(&self, rollup: &str, from: i64, to: i64, basis: &str) -> Result<Option<Found>> {
         let name = rollup.replace('\'', "''");
         let range = format!("'{name}', '{}', '{}'", shown(from), shown(to));
         let session = Session::new(self.engine.background_context(), Arc::clone(self.engine.warehouse()));
-        let mut lines = 0;
-        let mut first = None;
+        let mut found: Option<Found> = None;
         for statement in parse(&format!("SELECT * FROM audit({range}, '{basis}')"))? {
             let Outcome::Rows { mut stream, .. } = session.execute(&statement, &[]).await? else {
                 return Err(Error::internal("an audit gave no rows"));
             };
             while let Some(batch) = stream.try_next().await? {
-                lines += batch.num_rows();
-                if first.is_none() && batch.num_rows() > 0 {
-                    first = Some(line(&batch)?);
-                }
+                let buckets = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+                let (Some(first), Some(last)) = (min(buckets), max(buckets)) else { continue };
+                let line = line(&batch)?;
+                let found = found.get_or_insert(Found { range: range.clone(), lines: 0, line, first, last });
+                found.lines += batch.num_rows();
+                (found.first, found.last) = (found.first.min(first), found.last.max(last));
             }
         }
-        tracing::info!(rollup, from = shown(from), to = shown(to), differences = lines, "audited");
-        let Some(first) = first else { return Ok(()) };
-        Err(Error::corrupt(format!(
-            "'{rollup}' differs from its {basis} in {lines} values, the first is {first}"
-        ))
-        .with_hint(format!(
-            "SELECT * FROM audit({range}, '{basis}') shows them, CALL repair({range}) mends them"
-        )))
+        let differences = found.as_ref().map_or(0, |found| found.lines);
+        tracing::info!(rollup, from = shown(from), to = shown(to), differences, "audited");
+        Ok(found)
     }
+}
+
+/// What an audit has found.
+struct Found {
+    /// The arguments that it was called with.
+    range: String,
+    lines: usize,
+    /// The first line.
+    line: String,
+    /// The first bucket that differs, and the last one.
+    first: i64,
+    last: i64,
 }
 
 /// The first line, as messages show it.

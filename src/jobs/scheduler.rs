@@ -269,12 +269,18 @@ fn due(job: &Job, known: &BTreeMap<String, ScheduledJob>, started: i64, now: i64
         None => now,
         Some(when @ When::Every(_)) => match last {
             None => now,
-            // One that fails in a row comes later and later.
+            // One that fails is tried again soon, however seldom it runs, and later each time that it fails in a row.
             Some(last) => {
                 let ended = last.ended.unwrap_or(last.begun);
-                let pause = (when.next(ended)? - ended).saturating_mul(2_i64.saturating_pow(failures(last)));
-                let most = (MOST_PAUSE.as_micros() as i64).max(when.next(ended)? - ended);
-                ended + pause.min(most)
+                let every = when.next(ended)? - ended;
+                match failures(last) {
+                    0 => ended + every,
+                    n => {
+                        let pause =
+                            every.min(PAUSE.as_micros() as i64).saturating_mul(2_i64.saturating_pow(n));
+                        ended + pause.min(MOST_PAUSE.as_micros() as i64)
+                    }
+                }
             }
         },
         Some(when) => {
@@ -462,6 +468,13 @@ mod tests {
         let failing = board(&[("e", stands("failed", 0, 0, 0, 2))]);
         assert_eq!(due(&every, &failing, 0, 39 * SECOND), None);
         assert!(due(&every, &failing, 0, 40 * SECOND).is_some());
+        let daily = job("d", Some("every 1day"), &[]);
+        let failing = |tries| board(&[("d", stands("failed", 0, 0, 0, tries))]);
+        assert_eq!(due(&daily, &failing(1), 0, 19 * SECOND), None);
+        assert!(due(&daily, &failing(1), 0, 20 * SECOND).is_some());
+        assert_eq!(due(&daily, &failing(16), 0, 599 * SECOND), None);
+        assert!(due(&daily, &failing(16), 0, 600 * SECOND).is_some());
+        assert_eq!(due(&daily, &board(&[("d", stands("done", 0, 0, 0, 1))]), 0, 3600 * SECOND), None);
         let well = board(&[("e", stands("done", 0, 0, 0, 3))]);
         assert!(due(&every, &well, 0, 10 * SECOND).is_some());
     }
