@@ -4,7 +4,7 @@
 //! from events to years, and nothing is read more than once for each rollup over it. Where a difference was found only the buckets
 //! that differ are looked at again, until they are right.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use datafusion::arrow::compute::{max, min};
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::arrow::util::display::array_value_to_string;
 use futures::{FutureExt, TryStreamExt};
-use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::jobs::AUDIT;
 use crate::catalog::warehouse::Object;
@@ -25,9 +25,9 @@ use crate::rollup::view::{Rollup, Source};
 use crate::session::Engine;
 use crate::statement::{Outcome, Session, parse};
 
-/// A job that audits what has become complete since its last run in this process; at the first, in the last `every`.
+/// A job that audits what has become complete since its last run; at the first, in the last `every`.
 pub(super) fn job(engine: Engine, every: Duration) -> Result<Job> {
-    let audits = Arc::new(Audits { engine, every: every.as_micros() as i64, audited: Mutex::default() });
+    let audits = Arc::new(Audits { engine, every: every.as_micros() as i64 });
     let run: Run = Box::new(move || {
         let audits = Arc::clone(&audits);
         async move { audits.run().await }.boxed()
@@ -39,12 +39,10 @@ struct Audits {
     engine: Engine,
     /// In microseconds.
     every: i64,
-    /// How each rollup stands, by the id of its table.
-    audited: Mutex<HashMap<String, Audited>>,
 }
 
-/// What is known of a rollup. Instants are in microseconds.
-#[derive(Debug, Clone, Copy)]
+/// What is known of a rollup, kept in the warehouse by the id of its table. Instants are in microseconds.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Audited {
     /// Until when it was looked at.
     through: i64,
@@ -67,17 +65,20 @@ impl Audits {
         }
         // What is wrong in a finer one shows in those over it too.
         rollups.sort_by_key(|rollup| rollup.level());
+        let mut known: BTreeMap<String, Audited> = warehouse.kept_by_job(AUDIT).await?.unwrap_or_default();
         for rollup in &rollups {
-            if let Err(e) = self.audit(rollup).await {
+            if let Err(e) = self.audit(rollup, &mut known).await {
                 let hint = e.hint().unwrap_or_default();
                 tracing::error!(rollup = rollup.table.name(), error = %e, hint, "the audit did not end well");
                 failed = failed.or(Some(e));
             }
         }
+        known.retain(|id, _| rollups.iter().any(|rollup| rollup.table.snapshot().metadata.id == *id));
+        warehouse.keep_for_job(AUDIT, &known).await?;
         failed.map_or(Ok(0), Err)
     }
 
-    async fn audit(&self, rollup: &Arc<Rollup>) -> Result<()> {
+    async fn audit(&self, rollup: &Arc<Rollup>, audited: &mut BTreeMap<String, Audited>) -> Result<()> {
         let (events, snapshot) = (rollup.events().update().await?, rollup.table.update().await?);
         // What is not built yet is computed from the events by the view itself.
         if snapshot.position(&Rollup::fold_app(&snapshot)).is_none() {
@@ -92,18 +93,15 @@ impl Audits {
             (Source::Rollup(_), _) => ("source", i64::MIN),
         };
         let (id, name) = (&snapshot.metadata.id, rollup.table.name());
-        let known = self.audited.lock().get(id).copied();
-        let known = known.unwrap_or_else(|| Audited {
-            through: bucketing.start(watermark.saturating_sub(self.every)),
-            differing: None,
-        });
+        let first = bucketing.start(watermark.saturating_sub(self.every));
+        let known = audited.get(id).copied().unwrap_or(Audited { through: first, differing: None });
         let again = known.differing.map(|(from, to)| (from.max(kept), to));
         let next = (known.through.max(kept), to);
         for (from, to) in again.into_iter().chain([next]).filter(|(from, to)| from < to) {
             let found = self.compare(name, from, to, basis).await?;
             let through = known.through.max(to);
             let differing = found.as_ref().map(|found| (found.first, bucketing.end(found.last)));
-            self.audited.lock().insert(id.clone(), Audited { through, differing });
+            audited.insert(id.clone(), Audited { through, differing });
             if let Some(found) = found {
                 let (range, lines, line) = (found.range, found.lines, found.line);
                 let message =

@@ -88,14 +88,10 @@ impl SqlJob {
             match session.execute(&statement, &[]).await.map_err(failed)? {
                 Outcome::Done { rows, notice, .. } => {
                     written += rows.unwrap_or(0);
-                    if let Some(notice) = notice {
-                        tracing::info!("{notice}");
-                    }
+                    log(notice);
                 }
                 Outcome::Rows { mut stream, notice, .. } => {
-                    if let Some(notice) = notice {
-                        tracing::info!("{notice}");
-                    }
+                    log(notice);
                     let mut rows = 0;
                     while let Some(batch) = stream.try_next().await.map_err(|e| failed(e.into()))? {
                         rows += batch.num_rows();
@@ -110,5 +106,11 @@ impl SqlJob {
             }
         }
         Ok(written)
+    }
+}
+
+fn log(notice: Option<String>) {
+    if let Some(notice) = notice {
+        tracing::info!("{notice}");
     }
 }

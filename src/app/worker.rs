@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::cluster::TrustOptions;
 use super::serve::{HttpAddress, listen};
 use super::signal::stopping;
-use super::workers::Workers;
+use super::workers::Threads;
 use crate::cluster::{Trust, Worker, WorkerOptions};
 use crate::error::{Error, Result};
 use crate::session::default_memory_limit;
@@ -54,8 +54,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     };
     let drain = Duration::try_from_secs_f64(arguments.drain)
         .map_err(|_| Error::invalid_input("drain: it is not a number of seconds"))?;
-    let workers = Workers::start()?;
-    let compute = workers.background().clone();
+    let threads = Threads::big()?;
+    let compute = threads.handle().clone();
     let worker = Worker::new(WorkerOptions { resources, trust, drain, compute })?;
     metrics::install()?;
     let listener = listen(arguments.listen).await?;

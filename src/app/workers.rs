@@ -26,7 +26,7 @@ impl Workers {
     pub(super) fn start() -> Result<Self> {
         Ok(Workers {
             small: Arc::new(Threads::start("toplake-small", None)?),
-            big: Arc::new(Threads::start("toplake-big", Some(BEHIND))?),
+            big: Arc::new(Threads::big()?),
         })
     }
 
@@ -57,13 +57,24 @@ impl Workers {
     }
 }
 
+/// Threads of one kind.
 #[derive(Debug)]
-struct Threads {
+pub(super) struct Threads {
     runtime: Option<Runtime>,
     handle: Handle,
 }
 
 impl Threads {
+    /// For big work.
+    pub(super) fn big() -> Result<Self> {
+        Self::start("toplake-big", Some(BEHIND))
+    }
+
+    /// What work is spawned on.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     fn start(name: &str, priority: Option<u8>) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .enable_all()

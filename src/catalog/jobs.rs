@@ -102,23 +102,15 @@ impl Jobs {
         self.recorder.add(run);
     }
 
-    /// How a job on a schedule stands in the warehouse, whoever ran it.
-    pub fn stands(&self, name: &str, stands: &ScheduledJob) {
+    /// How a job on a schedule stands in the warehouse, whoever ran it: whether it is not to run, and its last run, where that is known.
+    pub fn stands(&self, name: &str, paused: bool, last: Option<&LastRun>) {
         let mut known = self.known.lock();
         let job = known.entry(name.to_owned()).or_default();
         name.clone_into(&mut job.name);
-        job.paused = stands.paused;
-        let Some(last) = &stands.last else { return };
-        job.failing = last.error.is_some();
-        job.last_success = last.succeeded.or(job.last_success);
-        if name == AUDIT
-            && let Some(succeeded) = last.succeeded
-        {
-            for (at, differences) in self.audits.lock().values_mut() {
-                if *at < succeeded {
-                    *differences = 0;
-                }
-            }
+        job.paused = paused;
+        if let Some(last) = last {
+            job.failing = last.error.is_some();
+            job.last_success = last.succeeded.or(job.last_success);
         }
     }
 
@@ -141,7 +133,10 @@ impl Jobs {
 
     /// How many differences are left of those that the last audits here found: none where the scheduled one has ended well since.
     pub fn audits(&self) -> BTreeMap<String, u64> {
-        self.audits.lock().iter().map(|(rollup, (_, differences))| (rollup.clone(), *differences)).collect()
+        let succeeded = self.known.lock().get(AUDIT).and_then(|job| job.last_success);
+        let left =
+            |at: i64, found: u64| if succeeded.is_some_and(|succeeded| at < succeeded) { 0 } else { found };
+        self.audits.lock().iter().map(|(rollup, (at, found))| (rollup.clone(), left(*at, *found))).collect()
     }
 
     /// What is to be written down.

@@ -78,6 +78,7 @@ const DEFINITION: &str = "job.json";
 const LAST: &str = "last.json";
 const PAUSED: &str = "paused";
 const WANTED: &str = "run";
+const KEPT: &str = "kept.json";
 
 fn folder(warehouse: &Store) -> Store {
     warehouse.child(OURS).child("jobs")
@@ -133,6 +134,17 @@ impl Warehouse {
     /// Says how a job's run goes.
     pub async fn note_job(&self, job: &str, last: &LastRun) -> Result<()> {
         self.put_job(job, LAST, last).await
+    }
+
+    /// What a job has kept for its next run, on whichever server that is.
+    pub async fn kept_by_job<T: DeserializeOwned>(&self, job: &str) -> Result<Option<T>> {
+        let kept = self.store().get(&path(self.store(), job, KEPT)).await?;
+        Ok(kept.and_then(|body| parsed(&body)))
+    }
+
+    /// Has a job find something at its next run.
+    pub async fn keep_for_job(&self, job: &str, value: &impl Serialize) -> Result<()> {
+        self.put_job(job, KEPT, value).await
     }
 
     async fn put_job(&self, job: &str, what: &str, value: &impl Serialize) -> Result<()> {

@@ -90,7 +90,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Nobody has been asked yet: see [`watch_over`](Self::watch_over). Fails where the program cannot be read, by which two
+    /// Nobody has been asked yet: see [`watch_over`](Self::watch_over). Connections are cared for on the threads that this is called on,
+    /// which are a runtime's. Fails where the program cannot be read, by which two
     /// processes know each other.
     pub fn new(options: Options) -> Result<Arc<Self>> {
         let channels = Channels::new(options.trust);

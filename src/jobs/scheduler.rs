@@ -185,10 +185,11 @@ impl Scheduler {
         for job in &self.jobs {
             let name = job.name();
             let stands = known.get(name).cloned().unwrap_or_default();
-            if busy.contains(name) {
+            let busy = busy.contains(name);
+            self.warehouse.jobs().stands(name, stands.paused, stands.last.as_ref().filter(|_| !busy));
+            if busy {
                 continue;
             }
-            self.warehouse.jobs().stands(name, &stands);
             let Some(next) = due(job, &known, self.started, now()) else {
                 if held.contains(name) && self.is_far(job, &stands) {
                     leases.release(&lease(name)).await?;

@@ -17,12 +17,18 @@ impl Remarks {
         remarks
     }
 
-    /// Makes one, where the configuration is that of a statement somebody waits for; once, however often it is made.
+    /// Makes one, where the configuration is that of a statement somebody waits for.
     pub fn make(config: &SessionConfig, remark: &str) {
-        let Some(remarks) = config.get_extension::<Remarks>() else { return };
-        let mut remarks = remarks.0.lock();
-        if !remarks.iter().any(|known| known == remark) {
-            remarks.push(remark.to_owned());
+        if let Some(remarks) = config.get_extension::<Remarks>() {
+            remarks.add(remark.to_owned());
+        }
+    }
+
+    /// One more, if it was not made yet.
+    pub(super) fn add(&self, remark: String) {
+        let mut remarks = self.0.lock();
+        if !remarks.contains(&remark) {
+            remarks.push(remark);
         }
     }
 

@@ -323,7 +323,7 @@ impl Session {
     ) -> Result<Outcome> {
         let begun = Instant::now();
         let mut tries = 1;
-        let Ready { plan, state, physical, stamp, alone, notice } = loop {
+        let Ready { plan, state, physical, stamp, alone, remarks } = loop {
             match self.planned(sql, statement, parameters).await {
                 Ok(Planned::Done(outcome)) => return Ok(outcome),
                 Ok(Planned::Query(planned)) => break *planned,
@@ -357,13 +357,12 @@ impl Session {
                 (rows, diverted) = (appended.rows, appended.late);
             }
             let (tag, rows) = (dml_tag(op).to_owned(), Some(rows));
-            let diverted = (diverted > 0).then(|| {
+            if diverted > 0 {
                 let s = if diverted == 1 { "row came" } else { "rows came" };
-                format!("{diverted} {s} late and went to '{}'", late::name_of(table_name.table()))
-            });
-            let notices: Vec<String> = notice.into_iter().chain(diverted).collect();
-            let notice = (!notices.is_empty()).then(|| notices.join("; "));
-            return Ok(Outcome::Done { tag, rows, notice });
+                remarks
+                    .add(format!("{diverted} {s} late and went to '{}'", late::name_of(table_name.table())));
+            }
+            return Ok(Outcome::Done { tag, rows, notice: remarks.notice() });
         }
         if let LogicalPlan::Copy(_) = &plan {
             return Ok(Outcome::counted("COPY", count(stream).await?));
@@ -376,7 +375,7 @@ impl Session {
             },
         };
         let stream = observed(stream, if weight.is_heavy() { "heavy" } else { "small" }, begun);
-        Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp, notice })
+        Ok(Outcome::Rows { tag: tag.to_owned(), stream, stamp, notice: remarks.notice() })
     }
 
     /// Plans a statement with pins of its own. Nothing has been read or written then, unless it is
@@ -462,8 +461,7 @@ impl Session {
         prepared?;
         let remarks = Remarks::install(state.config_mut());
         let physical = state.create_physical_plan(&plan).await?;
-        let notice = remarks.notice();
-        Ok(Planned::Query(Box::new(Ready { plan, state, physical, stamp, alone, notice })))
+        Ok(Planned::Query(Box::new(Ready { plan, state, physical, stamp, alone, remarks })))
     }
 }
 
@@ -511,7 +509,8 @@ struct Ready {
     stamp: Option<Stamp>,
     /// Of an INSERT outside of a transaction: its own.
     alone: Option<Transaction>,
-    notice: Option<String>,
+    /// What there is to know besides its rows.
+    remarks: Arc<Remarks>,
 }
 
 /// The engine can reset its own settings only: ours are set to their default.

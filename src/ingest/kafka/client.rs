@@ -10,6 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Broker;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
@@ -132,18 +133,11 @@ impl ClientContext for Group {
 /// Whether one of the brokers that are connected answers; `None` if none is connected. One that stands still keeps its connections, and
 /// the client takes it for up until it gives a request up, after a minute.
 fn some_broker_answers(statistics: &Statistics) -> Option<bool> {
-    let mut answers = None;
-    for broker in statistics.brokers.values().filter(|broker| broker.state == "UP") {
-        let silent = broker.rxidle > SILENCE.as_micros() as i64;
-        // On the connection to a coordinator, which is a logical broker, a request may wait for others of the group.
-        let in_vain = silent && broker.waitresp_cnt > 0 && broker.source != "logical";
-        match (silent, in_vain) {
-            (false, _) => return Some(true),
-            (true, true) => answers = Some(false),
-            (true, false) => answers = answers.or(Some(true)),
-        }
-    }
-    answers
+    let connected: Vec<&Broker> = statistics.brokers.values().filter(|broker| broker.state == "UP").collect();
+    let heard = connected.iter().any(|broker| broker.rxidle <= SILENCE.as_micros() as i64);
+    // On the connection to a coordinator, which is a logical broker, a request may wait for others of the group.
+    let asked = connected.iter().any(|broker| broker.waitresp_cnt > 0 && broker.source != "logical");
+    (!connected.is_empty()).then_some(heard || !asked)
 }
 
 impl ConsumerContext for Group {
