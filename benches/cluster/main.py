@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Large queries and a fold on workers of one thread each, against one process with as many threads.
+"""Large queries, an INSERT of their rows and a fold on workers of one thread each, against one process with as many threads.
 
     python3 benches/cluster/main.py --toplake target/release/toplake                 # 50 M sales, 2 and 4 workers
     python3 benches/cluster/main.py --toplake target/release/toplake --rows 5000000
 
 Each process is pinned to its cores (`taskset`); where there are fewer cores than workers, several share one, and the process
 beside them has as many threads on the same cores. The server before the workers has one thread, on the first core. Needs psql.
-The same warehouse serves all lines; times are the best of three, in seconds, and answers are compared. Peaks are VmHWM.
+The same warehouse serves all lines; times are the best of three, in seconds, and answers are compared. Peaks are VmHWM. The rows of
+"insert" and "fold" are those of "hour x product": an INSERT's come back to the server, which writes them, while a fold's are sorted and
+written by the workers that have them. "server CPU" are the seconds that the server itself computed for, on average: what no more workers
+make less.
 """
 
 import argparse
@@ -37,6 +40,9 @@ QUERIES = {
 }
 VIEW = """CREATE MATERIALIZED VIEW hourly AS SELECT time_bucket(INTERVAL '1 hour', event_time) AS bucket, product_id,
   sum(quantity) AS quantity, count(*) AS events FROM sales GROUP BY 1, 2"""
+COPY = """CREATE TABLE copied (bucket TIMESTAMP NOT NULL, product_id VARCHAR, quantity BIGINT, events BIGINT) WITH (time_column = 'bucket')"""
+INSERT = """INSERT INTO copied SELECT time_bucket(INTERVAL '1 hour', event_time), product_id, sum(quantity), count(*) FROM sales GROUP BY 1, 2"""
+LINES = [*QUERIES, "insert", "fold"]
 
 
 def free_port():
@@ -54,6 +60,12 @@ class Process:
     def peak(self):
         with open(f"/proc/{self.process.pid}/status") as f:
             return int(re.search(r"VmHWM:\s+(\d+)", f.read()).group(1)) // 1024
+
+    def cpu(self):
+        """Seconds that it has computed for."""
+        with open(f"/proc/{self.process.pid}/stat") as f:
+            user, system = f.read().rsplit(")", 1)[1].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def forget_peak(self):
         with open(f"/proc/{self.process.pid}/clear_refs", "w") as f:
@@ -94,6 +106,9 @@ class Server:
             sys.exit(done.stderr)
         return done.stdout.strip() if done.returncode == 0 else None
 
+    def own_threads(self):
+        return f"SET datafusion.execution.target_partitions = {self.threads}"
+
     def all(self):
         return [self.server, *self.workers]
 
@@ -103,24 +118,31 @@ class Server:
 
 
 def measure(server, what):
-    """Seconds, the answer, and the peaks in MiB of the server and its workers."""
+    """Seconds, those that the server computed for, the answer, and the peaks in MiB of the server and its workers."""
     for process in server.all():
         process.forget_peak()
-    best, answer = None, None
+    best, answer, cpu = None, None, 0.0
     for _ in range(3):
         if what == "fold":
             server.psql("DROP MATERIALIZED VIEW IF EXISTS hourly")
-            begun = time.monotonic()
+            begun, before = time.monotonic(), server.server.cpu()
             # It is built from all there is.
             server.psql(VIEW, "REFRESH MATERIALIZED VIEW hourly")
+        elif what == "insert":
+            server.psql("DROP TABLE IF EXISTS copied", COPY)
+            begun, before = time.monotonic(), server.server.cpu()
+            server.psql(server.own_threads(), INSERT)
         else:
-            begun = time.monotonic()
-            answer = server.psql(f"SET datafusion.execution.target_partitions = {server.threads}", QUERIES[what])
+            begun, before = time.monotonic(), server.server.cpu()
+            answer = server.psql(server.own_threads(), QUERIES[what])
         took = time.monotonic() - begun
+        cpu += (server.server.cpu() - before) / 3
         best = took if best is None else min(best, took)
-    if what == "fold":
-        answer = server.psql("SELECT count(*), sum(quantity), sum(events) FROM hourly")
-    return best, answer, [process.peak() for process in server.all()]
+    peaks = [process.peak() for process in server.all()]
+    written = {"fold": "hourly", "insert": "copied"}.get(what)
+    if written:
+        answer = server.psql(f"SELECT count(*), sum(quantity), sum(events) FROM {written}")
+    return best, cpu, answer, peaks
 
 
 def main():
@@ -138,21 +160,21 @@ def main():
             server.psql(FILL.format(first=first, last=min(first + step, arguments.rows) - 1))
         server.stop()
         print(f"{arguments.rows} rows, {len(CORES)} cores")
-        print(f"{'':15} {'threads':>7} | {'process':>8} {'peak MiB':>9} | {'workers':>8} {'server MiB':>10} {'peak MiB of each':20} | ratio", flush=True)
+        print(f"{'':15} {'threads':>7} | {'process':>8} {'peak MiB':>9} | {'workers':>8} {'server CPU':>10} {'server MiB':>10} {'peak MiB of each':20} | ratio", flush=True)
         for threads in arguments.workers:
             cores = CORES[: min(threads, len(CORES))]
             found = {}
             for workers in (0, threads):
                 server = Server(arguments, folder, CORES[:1] if workers else cores, 1 if workers else threads, workers)
-                for what in (*QUERIES, "fold"):
+                for what in LINES:
                     found[what, workers] = measure(server, what)
                 server.stop()
-            for what in (*QUERIES, "fold"):
-                (alone, right, peak), (spread, answer, peaks) = found[what, 0], found[what, threads]
+            for what in LINES:
+                (alone, _, right, peak), (spread, cpu, answer, peaks) = found[what, 0], found[what, threads]
                 if answer != right:
                     sys.exit(f"{what}: {answer} on workers, {right} in one process")
                 each = " ".join(map(str, peaks[1:]))
-                print(f"{what:15} {threads:7} | {alone:8.2f} {peak[0]:9} | {spread:8.2f} {peaks[0]:10} {each:20} | {spread / alone:.2f}", flush=True)
+                print(f"{what:15} {threads:7} | {alone:8.2f} {peak[0]:9} | {spread:8.2f} {cpu:10.2f} {peaks[0]:10} {each:20} | {spread / alone:.2f}", flush=True)
 
 
 if __name__ == "__main__":

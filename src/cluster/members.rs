@@ -89,6 +89,11 @@ impl Members {
         let _ = timeout(2 * (ANSWER + PAUSE), again).await;
     }
 
+    pub(super) async fn have_been_asked(&self) {
+        // The sender is ours, so this ends with the first round.
+        drop(self.rounds.subscribe().wait_for(|rounds| *rounds > 0).await);
+    }
+
     pub(super) async fn wait_for(&self, workers: usize, most: Duration) -> bool {
         let mut rounds = self.rounds.subscribe();
         let enough = async {

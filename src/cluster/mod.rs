@@ -132,7 +132,7 @@ impl Cluster {
     /// Whether there are two workers to spread a query over; an error where there are not and the server is not to run it itself.
     fn has_enough(&self) -> Result<bool> {
         match self.members.live().len() {
-            0 | 1 if self.fallback == Fallback::Refuse => Err(Error::new(
+            0 | 1 if self.is_needed() => Err(Error::new(
                 Kind::WorkersLost,
                 "there are not two workers to spread the query over, and the server is not to run it itself",
             )
@@ -143,9 +143,19 @@ impl Cluster {
         }
     }
 
+    /// Whether a large query is refused while there are not two workers.
+    pub fn is_needed(&self) -> bool {
+        self.fallback == Fallback::Refuse
+    }
+
     /// How many plans were run on workers.
     pub fn runs(&self) -> u64 {
         self.runs.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all that are listed have been asked how they are, or have not answered in time.
+    pub async fn have_been_asked(&self) {
+        self.members.have_been_asked().await;
     }
 
     /// Waits until so many workers take part, at most so long; whether they do.

@@ -19,8 +19,8 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion_distributed::{DistributedExec, SessionStateBuilderExt, display_plan_ascii};
 
 use super::on_workers::OnWorkersExec;
-use super::tasks::bytes_read;
-use super::{Cluster, Fallback, travel};
+use super::tasks::{OneThread, bytes_read};
+use super::{Cluster, travel};
 use crate::statement::Remarks;
 
 /// Plans as the engine does, then spreads what is large.
@@ -80,13 +80,14 @@ pub(super) fn in_parts(state: &SessionState) -> Cow<'_, SessionState> {
     }
     let mut state = state.clone();
     state.config_mut().options_mut().execution.target_partitions = 2;
+    state.config_mut().set_extension(Arc::new(OneThread));
     Cow::Owned(state)
 }
 
 impl Planner {
     /// Whether there is anybody for a plan that is large. Where that is refused, it is once the plan is known to be.
     pub(super) fn may_spread(&self) -> bool {
-        self.cluster.members.live().len() > 1 || self.cluster.fallback == Fallback::Refuse
+        self.cluster.members.live().len() > 1 || self.cluster.is_needed()
     }
 
     /// The plan, spread over the workers where it is large enough for that.

@@ -59,13 +59,21 @@ fn is_whole(plan: &Arc<dyn ExecutionPlan>) -> bool {
         .any(|(input, wanted)| one(input) && !matches!(wanted, Distribution::UnspecifiedDistribution))
 }
 
+/// In a session whose tasks have one thread each: a scan's share is read in one partition. Two of them would be read in turn, and what is
+/// added up for each would be a hash table for each, of the same keys.
+#[derive(Debug)]
+pub(super) struct OneThread;
+
 /// Gives each task its share of a scan's files.
 pub(super) struct EvenShares;
 
 impl ScaleUpLeafNodeHandler for EvenShares {
     fn handle(&self, event: ScaleUpLeafNodeEvent) -> Option<Result<ScaleUpLeafNodeEventResponse>> {
         let scan = files_of(event.plan.as_ref())?;
-        let partitions = event.plan.output_partitioning().partition_count();
+        let partitions = match event.session_config.get_extension::<OneThread>() {
+            Some(_) => 1,
+            None => event.plan.output_partitioning().partition_count(),
+        };
         let tasks = shares(scan, partitions, event.task_count).into_iter().map(|groups| {
             let share = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups).build();
             DataSourceExec::from_data_source(share) as Arc<dyn ExecutionPlan>
