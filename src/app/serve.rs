@@ -145,12 +145,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
     let mut options = security::options(server.listen(), &tls, users)?;
     config.limits.apply(&mut options);
     let resources = config.limits.resources();
+    let cluster = arguments.cluster.or(&config.cluster).cluster()?;
     let http = http.map(|http| http::Options {
         max_lag: config.max_lag.map_or(http.max_lag, Duration::from_secs_f64),
         folders: resources.spill_folder.clone().into_iter().collect(),
+        needs_workers: cluster.as_ref().is_some_and(|cluster| cluster.is_needed()),
         ..http
     });
-    let cluster = arguments.cluster.or(&config.cluster).cluster()?;
     let engine = session::open_extended(&warehouse, &resources, |sessions| match &cluster {
         Some(cluster) => cluster.plug(sessions),
         None => Ok(sessions),

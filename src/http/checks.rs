@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::status::{PipelineLine, Status};
+use crate::catalog::workers::{WorkerState, WorkerStatus};
 use crate::error::{Error, Result};
 
 /// Less room than this on a disk is too little to go on.
@@ -125,6 +126,22 @@ pub(super) fn jobs(status: &Status) -> Check {
     )
 }
 
+/// Whether there are two workers, of a server that runs no large query itself.
+pub(super) fn workers(listed: &[WorkerStatus]) -> Check {
+    let live = listed.iter().filter(|w| w.state == WorkerState::Live).count();
+    if live > 1 {
+        return Check::holds("workers");
+    }
+    let away = listed.iter().find_map(|w| Some(format!(" ({}: {})", w.url, w.reason.as_ref()?)));
+    let message = format!(
+        "{live} of {} workers take part: large queries and folds are refused{}",
+        listed.len(),
+        away.unwrap_or_default()
+    );
+    let hint = "see toplake.workers; [cluster] fallback = 'local' has the server run them itself";
+    Check::fails("workers", message, hint)
+}
+
 /// Whether disks have room.
 pub(super) fn disk(folders: &[(String, u64)]) -> Check {
     let full = folders.iter().filter(|(_, free)| *free < LEAST_ROOM);
@@ -206,6 +223,19 @@ mod tests {
         assert!(jobs(&status).ok);
         status.jobs.push(job("failed", Some("no table 'salse'")));
         assert!(jobs(&status).message.unwrap().contains("salse"));
+        let worker = |state, reason: Option<&str>| WorkerStatus {
+            url: "http://a:7433/".into(),
+            state,
+            version: None,
+            reason: reason.map(str::to_owned),
+            since: 0,
+            asked: 0,
+        };
+        let mut listed = vec![worker(WorkerState::Live, None), worker(WorkerState::Away, Some("no answer"))];
+        let message = workers(&listed).message.unwrap();
+        assert!(message.contains("1 of 2") && message.contains("no answer"), "{message}");
+        listed.push(worker(WorkerState::Live, None));
+        assert!(workers(&listed).ok && !workers(&[]).ok);
         assert!(disk(&[("/".into(), 1 << 40)]).ok && !disk(&[("/".into(), 1 << 20)]).ok);
         assert!(free(Path::new("/")).is_some() && free(Path::new("/no such folder")).is_none());
     }

@@ -83,6 +83,8 @@ pub struct Options {
     pub max_lag: Duration,
     /// Folders whose disk must not be full, beside that of a local warehouse.
     pub folders: Vec<PathBuf>,
+    /// Whether the server refuses what it cannot spread over its workers, so that one without them is not well.
+    pub needs_workers: bool,
 }
 
 impl Default for Options {
@@ -92,6 +94,7 @@ impl Default for Options {
             certificate: None,
             max_lag: Duration::from_secs(300),
             folders: vec![],
+            needs_workers: false,
         }
     }
 }

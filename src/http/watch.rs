@@ -144,6 +144,9 @@ impl Watch {
             checks::jobs(&status),
             checks::disk(&free),
         ]);
+        if self.options.needs_workers {
+            all.push(checks::workers(&self.host.engine().warehouse().workers()));
+        }
         Seen { status, checks: all, free, at: None }
     }
 

@@ -52,6 +52,10 @@ impl Worker {
         self.address = text().trim_end().rsplit_once(" on ").unwrap().1.to_owned();
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
@@ -74,7 +78,7 @@ impl Drop for Worker {
 
 /// A server with workers, all in processes of their own, and a client.
 pub(crate) struct Machines {
-    server: Process,
+    pub(crate) server: Process,
     client: Client,
     pub(crate) workers: Vec<Worker>,
     _folder: tempfile::TempDir,

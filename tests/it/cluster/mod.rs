@@ -3,7 +3,7 @@
 mod answers;
 mod corpus;
 mod failures;
-mod machines;
+pub(crate) mod machines;
 mod membership;
 mod partitions;
 mod stores;

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{Process, get, until};
+use crate::cluster::machines::{Machines, Place};
 use crate::harness::{Home, soon};
 use crate::kafka::broker::Broker;
 use crate::s3;
@@ -86,6 +87,21 @@ async fn a_bucket_that_denies() {
     })
     .await;
     assert_eq!(desk.value("SELECT sum(clicks) FROM hourly").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_workers() {
+    let home = Home::new();
+    home.desk().await.run(SCHEMA).await;
+    let places = vec![Place::default(); 2];
+    let refuse = ["--cluster-fallback", "refuse"];
+    let mut machines = Machines::at(&home.location(), places, &refuse, &[]).await;
+    recovers(machines.server.http, "workers").await;
+    machines.workers[0].kill();
+    fails(machines.server.http, "workers", &["1 of 2", "refused", "toplake.workers", "'local'"]).await;
+    until("the log says so", async || machines.server.log().contains("not ready: 1 of 2 workers")).await;
+    machines.workers[0].again().await;
+    recovers(machines.server.http, "workers").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
