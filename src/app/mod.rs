@@ -70,7 +70,8 @@ pub enum Command {
 
 /// Runs a command line to its end.
 pub async fn run(cli: Cli) -> Result<()> {
-    log();
+    // What a script's author is told stands in its output; the log has what went wrong.
+    log(if matches!(cli.command, Command::Sql(_)) { "warn" } else { "warn,toplake=info" });
     match cli.command {
         Command::Demo(arguments) => demo::run(arguments).await,
         Command::Sql(arguments) => sql::run(arguments).await,
@@ -85,9 +86,9 @@ pub async fn run(cli: Cli) -> Result<()> {
 }
 
 /// On standard error: text for people at a terminal, JSON for programs elsewhere, or as `TOPLAKE_LOG_FORMAT` says (text, json);
-/// `RUST_LOG` says how much.
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,toplake=info"));
+/// `RUST_LOG` says how much, instead of `usual`.
+fn log(usual: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     let terminal = std::io::stderr().is_terminal();
     let json = std::env::var("TOPLAKE_LOG_FORMAT").map_or(!terminal, |format| format == "json");
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

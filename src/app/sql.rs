@@ -1,6 +1,7 @@
 //! `toplake sql`: statements against a warehouse, without a server.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use datafusion::arrow::array::RecordBatch;
@@ -8,12 +9,16 @@ use datafusion::arrow::csv::WriterBuilder;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
 use futures::{StreamExt, TryStreamExt};
+use tokio::sync::watch;
 
+use super::cluster::ClusterOptions;
+use super::workers::Threads;
 use crate::error::{Error, Result};
-use crate::session;
+use crate::session::{self, default_memory_limit};
 use crate::statement::run::needs_client;
 use crate::statement::variables::substitute;
 use crate::statement::{Outcome, Session, parse};
+use crate::workload::Resources;
 
 /// Arguments of `toplake sql`.
 #[derive(Debug, Args)]
@@ -31,6 +36,8 @@ pub struct Arguments {
     /// The value of a variable, as in psql: the statements write it as :'NAME'; may be given several times
     #[arg(short = 'v', long = "set", value_name = "NAME=VALUE", value_parser = assignment)]
     set: Vec<(String, String)>,
+    #[command(flatten)]
+    cluster: ClusterOptions,
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -51,7 +58,23 @@ enum Format {
 
 /// Runs the statements in order; stops at the first that fails.
 pub(super) async fn run(arguments: Arguments) -> Result<()> {
-    let engine = session::open(&arguments.warehouse).await?;
+    let sockets = Threads::sockets()?;
+    let cluster = {
+        let _on = sockets.handle().enter();
+        arguments.cluster.cluster()?
+    };
+    let resources = Resources::with_memory(default_memory_limit());
+    let engine = session::open_extended(&arguments.warehouse, &resources, |sessions| match &cluster {
+        Some(cluster) => cluster.plug(sessions),
+        None => Ok(sessions),
+    })
+    .await?;
+    let (_stop, stopping) = watch::channel(false);
+    if let Some(cluster) = cluster {
+        let watched = Arc::clone(&cluster).watch_over(Arc::clone(engine.warehouse()), stopping);
+        sockets.handle().spawn(watched);
+        cluster.have_been_asked().await;
+    }
     let session = Session::new(engine.context(), engine.warehouse().clone());
     let variables = arguments.set.iter().cloned().collect();
     let commands = arguments.command.iter().map(|sql| (None, sql));

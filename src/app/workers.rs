@@ -70,6 +70,11 @@ impl Threads {
         Self::start("toplake-big", Some(BEHIND))
     }
 
+    /// For the connections of a process that computes on its other threads.
+    pub(super) fn sockets() -> Result<Self> {
+        Self::start("toplake-sockets", None)
+    }
+
     /// What work is spawned on.
     pub(super) fn handle(&self) -> &Handle {
         &self.handle

@@ -6,6 +6,7 @@ mod failures;
 pub(crate) mod machines;
 mod membership;
 mod partitions;
+mod script;
 mod stores;
 mod trust;
 
