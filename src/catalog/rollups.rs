@@ -15,7 +15,6 @@ use super::options::keys;
 use super::warehouse::{Object, Warehouse};
 use super::watermark;
 use crate::error::Result;
-use crate::lake::action::CommitKind;
 use crate::lake::pin::Pins;
 use crate::lake::schema::timestamp;
 use crate::lake::snapshot::Snapshot;
@@ -112,7 +111,7 @@ impl Rollups {
             status.push(Some(if position.is_some() { "ready" } else { "building" }.to_owned()));
             source_versions.push(Some(source_version));
             folded.push(position);
-            lags.push(position.map(|p| source_version - p));
+            lags.push(position.map(|p| waiting.as_ref().map_or(source_version - p, |w| w.commits)));
             files.push(Some(pinned.snapshot.files.len() as i64));
             rows.push(pinned.snapshot.rows().map(|n| n as i64));
             times.push(Some(pinned.snapshot.timestamp * 1000));
@@ -189,6 +188,8 @@ const MAX_COMMITS: i64 = 4096;
 
 /// What is new in a rollup's source and not folded yet. A query sees it all the same.
 struct Waiting {
+    /// Commits that change rows.
+    commits: i64,
     /// Rows that were appended.
     rows: i64,
     /// How long the first change has waited.
@@ -201,16 +202,14 @@ impl Waiting {
         let snapshot = pinned.source.snapshot();
         let position = pinned.position().filter(|position| snapshot.version - position <= MAX_COMMITS)?;
         let commits = pinned.source.table().commits(position, snapshot.version).await.ok()?;
-        let with_rows = commits
-            .iter()
-            .filter(|c| !matches!(c.kind, CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata));
-        let (mut rows, mut first) = (0, None);
-        for commit in with_rows {
+        let (mut waiting, mut rows, mut first) = (0, 0, None);
+        for commit in commits.iter().filter(|commit| commit.changes_rows()) {
+            waiting += 1;
             first.get_or_insert(commit.timestamp);
             rows += commit.appended().filter_map(|f| f.stats(&snapshot.schema).rows).sum::<u64>();
         }
         let seconds = first.map_or(0, |at: i64| (now_ms() - at).max(0) / 1000);
-        Some(Waiting { rows: rows as i64, seconds })
+        Some(Waiting { commits: waiting, rows: rows as i64, seconds })
     }
 }
 

@@ -17,7 +17,6 @@ use super::live_table::LiveRows;
 use super::pipelines::PipelineStatus;
 use super::warehouse::{Object, Warehouse};
 use crate::error::Result;
-use crate::lake::action::CommitKind;
 use crate::lake::committer::{LEDGER, counted_at};
 use crate::lake::event_times::{Partition, Reached};
 use crate::lake::pin::Pins;
@@ -272,10 +271,7 @@ async fn first_new(table: &Table, mut after: i64, through: i64) -> Result<Option
     loop {
         let commits = table.commits_left(after, through, AT_ONCE).await?;
         let Some(last) = commits.last().map(|commit| commit.version) else { return Ok(None) };
-        let silent = |kind| matches!(kind, CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata);
-        let has_files = |c: &Arc<Commit>| !c.adds.is_empty() || !c.removes.is_empty();
-        let changes = |c: &Arc<Commit>| !silent(c.kind) && has_files(c);
-        if let Some(found) = commits.into_iter().find(changes) {
+        if let Some(found) = commits.into_iter().find(|commit| commit.changes_rows()) {
             return Ok(Some(found));
         }
         after = last;

@@ -98,6 +98,13 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Whether who follows the table has anything to do for it. Upkeep changes no row, and a commit that only moves positions has no file.
+    pub fn changes_rows(&self) -> bool {
+        let silent = matches!(self.kind, CommitKind::Rewrite | CommitKind::Expire | CommitKind::Metadata);
+        let has_files = !self.adds.is_empty() || !self.removes.is_empty();
+        has_files && !silent
+    }
+
     /// Files whose rows are new.
     pub fn appended(&self) -> impl Iterator<Item = &Arc<File>> {
         self.adds.iter().filter(|file| match self.kind {

@@ -83,7 +83,12 @@ async fn a_server_compacts_expires_and_vacuums() {
     let _server = Server::start(&home);
     // The watermark is on the eighth day, the retention two days, and all is folded.
     until(&desk, "SELECT min(event_time) >= '2026-03-05' FROM sales", "true").await;
-    until(&desk, "SELECT max(lag_commits) < 32 AND max(lag_rows) = 0 FROM toplake.rollups", "true").await;
+    until(
+        &desk,
+        "SELECT max(source_version - folded_version) < 32 AND max(lag_commits) = 0 FROM toplake.rollups",
+        "true",
+    )
+    .await;
     soon(async {
         // Those that left days ago and that the rollups have read are gone.
         while files_in(&home.path("sales")) > before {
