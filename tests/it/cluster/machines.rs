@@ -29,7 +29,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    async fn start(folder: PathBuf, place: Place) -> Self {
+    pub(crate) async fn start(folder: PathBuf, place: Place) -> Self {
         let address = place.address.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let mut worker = Worker { child: None, address, place, folder };
         worker.again().await;
@@ -110,7 +110,7 @@ impl Machines {
         all.extend(["--cluster-bytes-per-task", "1", "--refresh-every", "0", "--upkeep-every", "0"]);
         all.extend(arguments);
         let server = Process::with(&all, variables).await;
-        let client = connect(&server).await;
+        let client = connect(server.pg.port()).await.unwrap();
         let machines = Machines { server, client, workers, _folder: folder };
         machines.all_live().await;
         machines
@@ -139,15 +139,16 @@ impl Machines {
 
     /// Another client.
     pub(crate) async fn connect(&self) -> Client {
-        connect(&self.server).await
+        connect(self.server.pg.port()).await.unwrap()
     }
 }
 
-async fn connect(server: &Process) -> Client {
-    let config = format!("host=127.0.0.1 port={} user=toplake dbname=toplake", server.pg.port());
-    let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+/// A client of the server at a port of this machine.
+pub(crate) async fn connect(port: u16) -> Result<Client, tokio_postgres::Error> {
+    let config = format!("host=127.0.0.1 port={port} user=toplake dbname=toplake");
+    let (client, connection) = tokio_postgres::connect(&config, NoTls).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
 }
 
 pub(crate) async fn value(client: &Client, sql: &str) -> Result<String, String> {

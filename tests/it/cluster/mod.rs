@@ -2,6 +2,7 @@
 
 mod answers;
 mod corpus;
+mod deployment;
 mod failures;
 pub(crate) mod machines;
 mod membership;

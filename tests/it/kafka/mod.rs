@@ -1,7 +1,7 @@
 //! Ingest from Kafka, against a real broker.
 
 pub(crate) mod broker;
-mod clicks;
+pub(crate) mod clicks;
 mod counts;
 mod crash;
 mod distribution;
@@ -9,7 +9,7 @@ mod groups;
 mod messages;
 mod mock;
 mod outage;
-mod pipeline;
+pub(crate) mod pipeline;
 mod process;
 mod producer;
 mod serve;

@@ -11,12 +11,16 @@ use super::clicks;
 use super::process::{Process, printed};
 use super::producer::Producer;
 use crate::harness::{Desk, Home};
+use crate::s3;
 
 pub(crate) struct Pipeline<'a> {
     pub(crate) broker: &'a Broker,
     pub(crate) topic: &'a str,
-    pub(crate) home: Home,
+    /// The warehouse, and the variables that it takes to reach it.
+    pub(crate) warehouse: String,
+    variables: Vec<(&'static str, String)>,
     pub(crate) desk: Desk,
+    _home: Option<Home>,
     producer: Producer,
     partitions: i32,
     /// What the processes print, a file each.
@@ -40,12 +44,36 @@ impl<'a> Pipeline<'a> {
         broker.create_topic(topic, partitions, options);
         let home = Home::new();
         let desk = home.desk().await;
+        Self::into(broker, topic, partitions, (home.location(), vec![], desk), Some(home)).await
+    }
+
+    /// A new topic, and a new warehouse in a bucket.
+    pub(crate) async fn in_bucket(
+        broker: &'a Broker,
+        topic: &'a str,
+        partitions: i32,
+        bucket: &s3::Server,
+    ) -> Self {
+        broker.create_topic(topic, partitions, &[]);
+        let place = (bucket.url(topic), bucket.variables(), bucket.desk(topic).await);
+        Self::into(broker, topic, partitions, place, None).await
+    }
+
+    async fn into(
+        broker: &'a Broker,
+        topic: &'a str,
+        partitions: i32,
+        (warehouse, variables, desk): (String, Vec<(&'static str, String)>, Desk),
+        home: Option<Home>,
+    ) -> Self {
         desk.run(clicks::SCHEMA).await;
         Pipeline {
             broker,
             topic,
-            home,
+            warehouse,
+            variables,
             desk,
+            _home: home,
             producer: broker.producer(),
             partitions,
             printed: tempfile::tempdir().unwrap(),
@@ -74,7 +102,8 @@ impl<'a> Pipeline<'a> {
     /// Starts `toplake ingest kafka`, a member of the topic's group.
     pub(crate) fn ingest(&self, more: &[&str]) -> Process {
         let mut toplake = Command::new(env!("CARGO_BIN_EXE_toplake"));
-        toplake.args(["ingest", "kafka", "--warehouse", &self.home.location(), "--table", "clicks"]);
+        toplake.args(["ingest", "kafka", "--warehouse", &self.warehouse, "--table", "clicks"]);
+        toplake.envs(self.variables.iter().cloned());
         toplake.args(["--brokers", &self.broker.address(), "--topic", self.topic]);
         for (option, value) in [("--group", self.topic), ("--commit-interval", "200ms")] {
             if !more.contains(&option) {

@@ -23,6 +23,7 @@ impl Process {
             .args(["-c", LAUNCH, "sh"])
             .arg(program.get_program())
             .args(program.get_args())
+            .envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .stdin(Stdio::piped())
             .stdout(file.try_clone().unwrap())
             .stderr(file)

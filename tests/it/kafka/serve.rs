@@ -63,7 +63,7 @@ topics = ['server_views']
 commit_interval = '200ms'
 properties = {{ 'client.id' = 'views' }}
 ",
-        pipeline.home.location()
+        pipeline.warehouse
     );
     std::fs::write(&toml, text).unwrap();
     let mut toplake = Command::new(env!("CARGO_BIN_EXE_toplake"));
@@ -105,7 +105,7 @@ async fn the_example_leads_from_clicks_to_popular_ads() {
     let toml = config.path().join("toplake.toml");
     let mut text = std::fs::read_to_string(root.join("examples/kafka/toplake.toml")).unwrap();
     for (of_example, of_test) in [
-        ("./clicks", pipeline.home.location()),
+        ("./clicks", pipeline.warehouse.clone()),
         ("localhost:9092", broker.address()),
         ("127.0.0.1:7432", "127.0.0.1:0".to_owned()),
     ] {
