@@ -6,10 +6,10 @@
 
 Each process is pinned to its cores (`taskset`); where there are fewer cores than workers, several share one, and the process
 beside them has as many threads on the same cores. The server before the workers has one thread, on the first core. Needs psql.
-The same warehouse serves all lines; times are the best of three, in seconds, and answers are compared. Peaks are VmHWM. The rows of
-"insert" and "fold" are those of "hour x product": an INSERT's come back to the server, which writes them, while a fold's are sorted and
-written by the workers that have them. "server CPU" are the seconds that the server itself computed for, on average: what no more workers
-make less.
+The same warehouse serves all lines; both sides run by turns, times are the best of three, in seconds, and answers are compared. Peaks
+are VmHWM. The rows of "insert" and "fold" are those of "hour x product": an INSERT's come back to the server, which writes them, while a
+fold's are sorted and written by the workers that have them. "server CPU" are the seconds that the server itself computed for, on
+average: what no more workers make less.
 """
 
 import argparse
@@ -43,6 +43,7 @@ VIEW = """CREATE MATERIALIZED VIEW hourly AS SELECT time_bucket(INTERVAL '1 hour
 COPY = """CREATE TABLE copied (bucket TIMESTAMP NOT NULL, product_id VARCHAR, quantity BIGINT, events BIGINT) WITH (time_column = 'bucket')"""
 INSERT = """INSERT INTO copied SELECT time_bucket(INTERVAL '1 hour', event_time), product_id, sum(quantity), count(*) FROM sales GROUP BY 1, 2"""
 LINES = [*QUERIES, "insert", "fold"]
+ROUNDS = 3
 
 
 def free_port():
@@ -106,9 +107,6 @@ class Server:
             sys.exit(done.stderr)
         return done.stdout.strip() if done.returncode == 0 else None
 
-    def own_threads(self):
-        return f"SET datafusion.execution.target_partitions = {self.threads}"
-
     def all(self):
         return [self.server, *self.workers]
 
@@ -117,32 +115,34 @@ class Server:
             process.stop()
 
 
-def measure(server, what):
-    """Seconds, those that the server computed for, the answer, and the peaks in MiB of the server and its workers."""
-    for process in server.all():
-        process.forget_peak()
-    best, answer, cpu = None, None, 0.0
-    for _ in range(3):
-        if what == "fold":
+class Run:
+    """One line on one server: the best seconds, those that the server computed for on average, the answer, and the peaks of all."""
+
+    def __init__(self, server, what):
+        self.server, self.what = server, what
+        self.best, self.cpu, self.answer, self.peaks = None, 0.0, None, [0] * len(server.all())
+
+    def once(self):
+        server = self.server
+        for process in server.all():
+            process.forget_peak()
+        if self.what == "fold":
             server.psql("DROP MATERIALIZED VIEW IF EXISTS hourly")
-            begun, before = time.monotonic(), server.server.cpu()
             # It is built from all there is.
-            server.psql(VIEW, "REFRESH MATERIALIZED VIEW hourly")
-        elif what == "insert":
+            statements = [VIEW, "REFRESH MATERIALIZED VIEW hourly"]
+        elif self.what == "insert":
             server.psql("DROP TABLE IF EXISTS copied", COPY)
-            begun, before = time.monotonic(), server.server.cpu()
-            server.psql(server.own_threads(), INSERT)
+            statements = [INSERT]
         else:
-            begun, before = time.monotonic(), server.server.cpu()
-            answer = server.psql(server.own_threads(), QUERIES[what])
+            statements = [QUERIES[self.what]]
+        begun, before = time.monotonic(), server.server.cpu()
+        answer = server.psql(f"SET datafusion.execution.target_partitions = {server.threads}", *statements)
         took = time.monotonic() - begun
-        cpu += (server.server.cpu() - before) / 3
-        best = took if best is None else min(best, took)
-    peaks = [process.peak() for process in server.all()]
-    written = {"fold": "hourly", "insert": "copied"}.get(what)
-    if written:
-        answer = server.psql(f"SELECT count(*), sum(quantity), sum(events) FROM {written}")
-    return best, cpu, answer, peaks
+        self.best = took if self.best is None else min(self.best, took)
+        self.cpu += (server.server.cpu() - before) / ROUNDS
+        self.peaks = [max(peak, process.peak()) for peak, process in zip(self.peaks, server.all())]
+        written = {"fold": "hourly", "insert": "copied"}.get(self.what)
+        self.answer = server.psql(f"SELECT count(*), sum(quantity), sum(events) FROM {written}") if written else answer
 
 
 def main():
@@ -163,18 +163,22 @@ def main():
         print(f"{'':15} {'threads':>7} | {'process':>8} {'peak MiB':>9} | {'workers':>8} {'server CPU':>10} {'server MiB':>10} {'peak MiB of each':20} | ratio", flush=True)
         for threads in arguments.workers:
             cores = CORES[: min(threads, len(CORES))]
-            found = {}
-            for workers in (0, threads):
-                server = Server(arguments, folder, CORES[:1] if workers else cores, 1 if workers else threads, workers)
-                for what in LINES:
-                    found[what, workers] = measure(server, what)
-                server.stop()
+            alone = Server(arguments, folder, cores, threads, 0)
+            spread = Server(arguments, folder, CORES[:1], 1, threads)
             for what in LINES:
-                (alone, _, right, peak), (spread, cpu, answer, peaks) = found[what, 0], found[what, threads]
-                if answer != right:
-                    sys.exit(f"{what}: {answer} on workers, {right} in one process")
-                each = " ".join(map(str, peaks[1:]))
-                print(f"{what:15} {threads:7} | {alone:8.2f} {peak[0]:9} | {spread:8.2f} {cpu:10.2f} {peaks[0]:10} {each:20} | {spread / alone:.2f}", flush=True)
+                process, workers = Run(alone, what), Run(spread, what)
+                # By turns, so that what disturbs the machine disturbs both.
+                for _ in range(ROUNDS):
+                    process.once()
+                    workers.once()
+                if process.answer != workers.answer:
+                    sys.exit(f"{what}: {workers.answer} on workers, {process.answer} in one process")
+                each = " ".join(map(str, workers.peaks[1:]))
+                print(
+                    f"{what:15} {threads:7} | {process.best:8.2f} {process.peaks[0]:9} | {workers.best:8.2f} {workers.cpu:10.2f} {workers.peaks[0]:10} {each:20}"
+                    f" | {workers.best / process.best:.2f}", flush=True)
+            alone.stop()
+            spread.stop()
 
 
 if __name__ == "__main__":
