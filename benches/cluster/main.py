@@ -5,7 +5,8 @@
     python3 benches/cluster/main.py --toplake target/release/toplake --rows 5000000
 
 Each process is pinned to its cores (`taskset`); where there are fewer cores than workers, several share one, and the process
-beside them has as many threads on the same cores. The server before the workers has one thread, on the first core. Needs psql.
+beside them has as many threads on the same cores. The server before the workers has one thread, on the first core; with one worker it
+runs all by itself. Needs psql.
 The same warehouse serves all lines; both sides run by turns, times are the best of three, in seconds, and answers are compared. Peaks
 are VmHWM. The rows of "insert" and "fold" are those of "hour x product": an INSERT's come back to the server, which writes them, while a
 fold's are sorted and written by the workers that have them. "server CPU" are the seconds that the server itself computed for, on
@@ -87,7 +88,8 @@ class Server:
             for i, port in enumerate(ports):
                 command = [arguments.toplake, "worker", "--listen", f"127.0.0.1:{port}", "--http", "off", "--memory", arguments.memory]
                 self.workers.append(Process([CORES[i % len(CORES)]], os.path.join(folder, f"worker-{i}.log"), *command))
-            more = ["--workers", ",".join(f"127.0.0.1:{port}" for port in ports), "--cluster-fallback", "refuse"]
+            fallback = "refuse" if workers > 1 else "local"
+            more = ["--workers", ",".join(f"127.0.0.1:{port}" for port in ports), "--cluster-fallback", fallback]
         self.port = free_port()
         self.server = Process(
             cores, os.path.join(folder, "server.log"), arguments.toplake, "serve", "--warehouse", os.path.join(folder, "warehouse"),
