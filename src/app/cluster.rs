@@ -9,6 +9,8 @@ use serde::Deserialize;
 
 use crate::cluster::{Cluster, Fallback, Options, Trust, TrustFiles};
 use crate::error::{Error, Result};
+use crate::session::{self, Engine};
+use crate::workload::Resources;
 
 /// What a server and its workers have to know of each other; both take it in the same way.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -62,6 +64,19 @@ impl TrustOptions {
             name: self.name.or_else(|| config.name.clone()),
         }
     }
+}
+
+/// An engine whose sessions plan for the workers, if there are any.
+pub(super) async fn open(
+    warehouse: &str,
+    resources: &Resources,
+    workers: Option<&Arc<Cluster>>,
+) -> Result<Engine> {
+    session::open_extended(warehouse, resources, |sessions| match workers {
+        Some(cluster) => cluster.plug(sessions),
+        None => Ok(sessions),
+    })
+    .await
 }
 
 /// `[cluster]`, and the flags that win over it.

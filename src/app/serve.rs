@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::cluster::ClusterOptions;
+use super::cluster::{self, ClusterOptions};
 use super::config::Config;
 use super::front::{Bounds, Front};
 use super::security::{self, TlsOptions};
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::ingest::kafka::{self, options::Options};
 use crate::jobs::scheduler::{self, Job};
 use crate::jobs::task::{self, Task};
-use crate::session::{self, Engine};
+use crate::session::Engine;
 use crate::{http, metrics, pg};
 
 /// Arguments of `toplake serve`.
@@ -152,11 +152,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
         needs_workers: cluster.as_ref().is_some_and(|cluster| cluster.is_needed()),
         ..http
     });
-    let engine = session::open_extended(&warehouse, &resources, |sessions| match &cluster {
-        Some(cluster) => cluster.plug(sessions),
-        None => Ok(sessions),
-    })
-    .await?;
+    let engine = cluster::open(&warehouse, &resources, cluster.as_ref()).await?;
     let jobs = config.jobs.iter().map(|job| job.job(&engine)).collect::<Result<Vec<_>>>()?;
     let bounds = Bounds { locations, rates: config.limits.rates() };
     let door = Door::open(&server, bounds, options, http).await?;

@@ -11,10 +11,10 @@ use datafusion::arrow::util::pretty::pretty_format_batches_with_schema;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
 
-use super::cluster::ClusterOptions;
+use super::cluster::{self, ClusterOptions};
 use super::workers::Threads;
 use crate::error::{Error, Result};
-use crate::session::{self, default_memory_limit};
+use crate::session::default_memory_limit;
 use crate::statement::run::needs_client;
 use crate::statement::variables::substitute;
 use crate::statement::{Outcome, Session, parse};
@@ -64,11 +64,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<()> {
         arguments.cluster.cluster()?
     };
     let resources = Resources::with_memory(default_memory_limit());
-    let engine = session::open_extended(&arguments.warehouse, &resources, |sessions| match &cluster {
-        Some(cluster) => cluster.plug(sessions),
-        None => Ok(sessions),
-    })
-    .await?;
+    let engine = cluster::open(&arguments.warehouse, &resources, cluster.as_ref()).await?;
     let (_stop, stopping) = watch::channel(false);
     if let Some(cluster) = cluster {
         let watched = Arc::clone(&cluster).watch_over(Arc::clone(engine.warehouse()), stopping);
