@@ -116,6 +116,12 @@ async fn explain_shows_the_stages_and_what_they_moved() {
     for part in ["Stage 2", "bytes_transferred", "output_rows"] {
         assert!(plan.contains(part), "{part}: {plan}");
     }
+    // Each task adds up its share once for each thread that it has.
+    for threads in [1, 3] {
+        fleet.desk.run(&format!("SET datafusion.execution.target_partitions = {threads}")).await;
+        let plan = fleet.desk.rows(&format!("EXPLAIN {query}")).await.join("\n");
+        assert!(plan.contains(&format!("input_partitions={threads}")), "{threads}: {plan}");
+    }
     // What reads no file is not for workers.
     let before = fleet.cluster.runs();
     assert_eq!(fleet.desk.value("SELECT count(*) FROM toplake.workers WHERE state = 'live'").await, "2");

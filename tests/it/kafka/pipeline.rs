@@ -44,7 +44,7 @@ impl<'a> Pipeline<'a> {
         broker.create_topic(topic, partitions, options);
         let home = Home::new();
         let desk = home.desk().await;
-        Self::into(broker, topic, partitions, (home.location(), vec![], desk), Some(home)).await
+        Self::over(broker, topic, partitions, (home.location(), vec![], desk), Some(home)).await
     }
 
     /// A new topic, and a new warehouse in a bucket.
@@ -56,10 +56,10 @@ impl<'a> Pipeline<'a> {
     ) -> Self {
         broker.create_topic(topic, partitions, &[]);
         let place = (bucket.url(topic), bucket.variables(), bucket.desk(topic).await);
-        Self::into(broker, topic, partitions, place, None).await
+        Self::over(broker, topic, partitions, place, None).await
     }
 
-    async fn into(
+    async fn over(
         broker: &'a Broker,
         topic: &'a str,
         partitions: i32,
